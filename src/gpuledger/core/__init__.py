@@ -1,0 +1,1 @@
+"""Pure logic: no input or output, no clock, no engine."""
