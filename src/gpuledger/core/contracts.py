@@ -75,7 +75,8 @@ class Delivery:
     """One complete statement of one or more billing periods of one source.
 
     `delivery_id` None means: identified by the content of its files. `delivered_at` orders the deliveries of a
-    unit; None means: the moment of ingestion. `expected_rows` maps a file's path to the number of data rows that a
+    unit; None means: the moment of ingestion. `missing` lists files that a manifest names and the tree lacks: such a
+    delivery is refused whole. `expected_rows` (and `_bytes`) maps a file's path to the number of data rows that a
     manifest promises; `expected_total` is the promise over all files.
     """
 
@@ -85,6 +86,8 @@ class Delivery:
     source: str | None = None
     billing_period: str | None = None
     expected_rows: Mapping[str, int] = field(default_factory=dict)
+    expected_bytes: Mapping[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
     expected_total: int | None = None
     columns: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()

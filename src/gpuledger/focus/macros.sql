@@ -1,0 +1,30 @@
+-- Macros that every connection has: text of a bill to exact values. They never fail: what can't be read is NULL, and
+-- issue() says so in the row's x_DataIssues.
+
+CREATE OR REPLACE MACRO money(t) AS TRY_CAST(t AS DECIMAL(32,18));
+
+CREATE OR REPLACE MACRO quantity(t) AS TRY_CAST(t AS DECIMAL(38,14));
+
+-- A zone that is missing is UTC, as FOCUS prescribes for its own times. '… +0000 UTC' is Go's form (OCI, Kubernetes).
+CREATE OR REPLACE MACRO instant(t) AS
+    COALESCE(TRY_CAST(t AS TIMESTAMPTZ), TRY_CAST(replace(t, ' +0000 UTC', '+00') AS TIMESTAMPTZ));
+
+-- Month first, as Azure writes dates in US exports; other orders are the connector's business.
+CREATE OR REPLACE MACRO instant_us(t) AS
+    COALESCE(instant(t), TRY_CAST(TRY_STRPTIME(t, ['%m/%d/%Y', '%m/%d/%y', '%m/%d/%Y %H:%M:%S']) AS TIMESTAMPTZ));
+
+-- Digits beyond the stored scale would be rounded: said, not silent. Short texts can't have that many.
+CREATE OR REPLACE MACRO issue(name, t, v) AS
+    CASE
+        WHEN t IS NULL THEN NULL
+        WHEN v IS NULL THEN name || ': "' || left(t, 40) || '" can''t be read'
+        WHEN length(t) > 19 AND length(rtrim(split_part(t, '.', 2), '0')) > 18 AND v::VARCHAR <> t
+            THEN name || ': "' || left(t, 60) || '" has more decimals than are stored'
+    END;
+
+CREATE OR REPLACE MACRO tag_map(t) AS
+    CASE
+        WHEN t IS NULL OR t IN ('{}', '[]') THEN NULL
+        WHEN t[1] = '[' THEN TRY(map_from_entries(from_json(t, '[{"key":"VARCHAR","value":"VARCHAR"}]')))
+        ELSE TRY(from_json(t, '"MAP(VARCHAR,VARCHAR)"'))
+    END;
