@@ -61,8 +61,12 @@ def text_shape(path: Path, shown: str, columns: Mapping[str, Sequence[str]], req
     lines = text.splitlines()
     delimiter = max(",;\t|", key=lambda mark: max(line.count(mark) for line in lines[:_PREFACE_LINES]))
     rows = list(csv.reader(io.StringIO("\n".join(lines[:_PREFACE_LINES])), delimiter=delimiter))
-    skip = next((i for i, row in enumerate(rows) if set(required) <= set(resolve(row, columns))), 0) if required else 0
+    skip = next((i for i, row in enumerate(rows) if _has(required, resolve(row, columns))), 0)
     return TextShape(encoding, delimiter, skip, tuple(cell.strip() for cell in rows[skip]))
+
+
+def _has(required: Sequence[str], found: Mapping[str, int]) -> bool:
+    return bool(required) and all(set(names.split("|")) & set(found) for names in required)
 
 
 def _head(path: Path, shown: str) -> bytes:

@@ -88,8 +88,9 @@ def _one(
 
 
 def _require(connector: FileConnector, found: Mapping[str, object], shown: str, header: Sequence[str]) -> None:
-    missing = [name for name in connector.REQUIRED if name not in found]
+    missing = [names for names in connector.REQUIRED if not set(names.split("|")) & set(found)]
     if missing:
+        missing = [" or ".join(names.split("|")) for names in missing]
         seen = ", ".join(header[:8]) + (", …" if len(header) > 8 else "")
         raise SourceError(
             f"not a {connector.TITLE} file: no column {', '.join(missing)} (it has {seen or 'none'})",
@@ -171,7 +172,10 @@ def _parquet(con: duckdb.Connection, shown: str, path: Path, connector: FileConn
     found = resolve(header, connector.COLUMNS)
     _require(connector, found, shown, list(types))
     native.unknown_columns |= set(types) - {header[place].split(".")[0] for place in found.values()} - {"file_row_number"}
-    wanted = [f"{_as_text(*leaves[header[place]])} AS {quoted(name)}" for name, place in found.items()]
+    typed = getattr(connector, "TYPED", False)
+    wanted = [
+        f"{leaves[header[place]][0] if typed else _as_text(*leaves[header[place]])} AS {quoted(name)}" for name, place in found.items()
+    ]
     wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
     for name, places in _prefixed(connector, list(types)).items():
         cells = [(key, _as_text(quoted(list(types)[place]), "")) for place, key in places]

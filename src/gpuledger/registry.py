@@ -1,0 +1,64 @@
+"""Names to modules: `aws-cur2` is `gpuledger.sources.aws_cur2`, or a third party's entry point of that name.
+
+Third parties register connectors in the entry point group `gpuledger.sources`.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import gpuledger.sources
+from gpuledger.core.contracts import FileConnector
+from gpuledger.errors import GpuledgerError, UsageError
+
+_GROUP = "gpuledger.sources"
+
+
+def source_names() -> list[str]:
+    """Return the connector types that are installed, sorted; nothing is imported."""
+    own = [info.name.replace("_", "-") for info in pkgutil.iter_modules(gpuledger.sources.__path__)]
+    return sorted({*own, *(point.name for point in entry_points(group=_GROUP))})
+
+
+def source(name: str) -> FileConnector:
+    """Return the connector of that type. Raises UsageError with the nearest names when there is none."""
+    for point in entry_points(group=_GROUP):
+        if point.name == name:
+            return cast("FileConnector", _checked(point.load(), name))
+    if name in source_names():
+        module = importlib.import_module(f"gpuledger.sources.{name.replace('-', '_')}")
+        return cast("FileConnector", _checked(module, name))
+    near = difflib.get_close_matches(name, source_names(), n=1)
+    raise UsageError(
+        f"no connector of type {name!r}",
+        hint=f"Did you mean {near[0]}?" if near else f"There are: {', '.join(source_names())}.",
+    )
+
+
+def sources() -> Iterator[FileConnector]:
+    """Import and return every connector."""
+    return (source(name) for name in source_names())
+
+
+def _checked(module: ModuleType, name: str) -> ModuleType:
+    missing = [part for part in FileConnector.__annotations__ if not hasattr(module, part)]
+    if missing:
+        raise GpuledgerError(
+            f"the connector {name} lacks {', '.join(missing)}",
+            where=module.__name__,
+            hint="CONTRIBUTING.md says what a connector module must have.",
+        )
+    return module
+
+
+def sql(connector: FileConnector, part: str = "") -> str | None:
+    """Return the SQL beside a connector's module (`part` such as `commitments`), or None where there is no such file."""
+    module = cast("ModuleType", connector)
+    path = Path(str(module.__file__))
+    beside = path.with_name(f"{path.stem}.{part}.sql" if part else f"{path.stem}.sql")
+    return beside.read_text("utf-8") if beside.is_file() else None
