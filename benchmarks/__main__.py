@@ -31,7 +31,7 @@ def main(chosen: list[str]) -> int:
     """Run the chosen benchmarks, or all; return 1 when one failed, 2 when there is no such benchmark."""
     names = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
     unknown = sorted(set(chosen) - set(names))
-    if unknown:
+    if unknown or not names:
         print(
             f"no benchmark {', '.join(unknown)}\nHint: there are {', '.join(names) or 'none'}",
             file=sys.stderr,
