@@ -1,5 +1,6 @@
 """Deliveries into the ledger: read, map, tie to the bill, and replace the unit in one transaction."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from tempfile import mkdtemp
 from typing import Any, Literal
 
 from gpuledger import registry
+from gpuledger.config import TagsSection
 from gpuledger.core import deliveries
 from gpuledger.core.contracts import Delivery, FileConnector, Tree
 from gpuledger.diagnostics import Diagnostic
@@ -59,6 +61,7 @@ class Options:
     force: bool = False
     progress: Callable[[str], None] = lambda _: None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tags: TagsSection | None = None
 
 
 def ingest(store: Store, tree: Tree, connector: FileConnector, options: Options | None = None) -> Report:
@@ -280,4 +283,18 @@ def _scratch(store: Store) -> Path:
         return Path(mkdtemp(prefix="gpuledger-"))
     parent = Path(store.location, ".scratch")
     parent.mkdir(parents=True, exist_ok=True)
-    return Path(mkdtemp(dir=parent))
+    for left in parent.iterdir():  # a killed process can't clean up after itself
+        owner = left.name.partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            clear(left)
+    return Path(mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

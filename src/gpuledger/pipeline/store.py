@@ -108,6 +108,28 @@ class Store:
             if wanted is None or add["period"] in wanted
         ]
 
+    def readable(self, name: str, as_of: datetime | int | None, cache: Path) -> list[str]:
+        """Return local paths of a snapshot's files. Remote files never change, so each is downloaded once."""
+        files = self.files(name, as_of)
+        if not self.remote:
+            return files
+        import obstore
+
+        store, prefix = open_store(self.uri(name))
+        found = []
+        for file in files:
+            key = file.removeprefix(self.uri(name) + "/")
+            target = cache / "ledger" / slug(self.uri(name)) / key
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_suffix(f".{os.getpid()}.part")
+                with part.open("wb") as out:
+                    for chunk in obstore.get(store, f"{prefix}/{key}" if prefix else key).stream():
+                        out.write(memoryview(chunk))
+                part.replace(target)
+            found.append(str(target))
+        return found
+
     def history(self, name: str = "cost_and_usage") -> list[dict[str, Any]]:
         """Return the deliveries ever committed, newest first, with what each said of itself."""
         table = self.table(name)

@@ -1,0 +1,149 @@
+"""gpuledger.toml: what is allowed in it, where each value came from, and secrets by environment reference only.
+
+Unknown keys are refused. A setting that ends in `_env` names an environment variable, and is resolved to the
+setting without that ending: `api_key_env = "OPENAI_ADMIN_KEY"` gives `api_key`. A secret written into the file
+itself is refused.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpuledger.errors import ConfigError
+
+DEFAULT_FILE = "gpuledger.toml"
+_SECRET = re.compile(r"(api_?key|secret|password|token|credential)s?$", re.IGNORECASE)
+_HARMLESS = {"token_basis"}
+
+CanonicalTag = Literal["cost_center", "team", "owner", "project", "environment", "model", "experiment", "job"]
+
+
+class Section(BaseModel):
+    """A table of gpuledger.toml; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LedgerSection(Section):
+    """`[ledger]`: where the tables are, and how much memory the engine may take."""
+
+    location: str = Field("ledger", description="folder, or s3://, az://, abfs://, gs:// address, of the ledger")
+    memory_limit: str = Field("1200MB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|MiB|GiB)$", description="memory of the query engine")
+    focus_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = Field("1.3", description="FOCUS version of exports and checks")
+
+
+class SourceSection(BaseModel):
+    """`[sources.NAME]`: one bill. Keys beside these are the connector's own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = Field(description="connector type, such as aws-cur2; `gpuledger ingest --help` lists them")
+    path: str | None = Field(None, description="file, folder or object store address that deliveries arrive at")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The connector's own settings, secrets resolved from the environment."""
+        resolved = {}
+        for key, value in (self.model_extra or {}).items():
+            if key.endswith("_env"):
+                resolved[key.removesuffix("_env")] = os.environ.get(str(value))
+            else:
+                resolved[key] = value
+        return resolved
+
+
+class TagsSection(Section):
+    """`[tags]`: more spellings of the canonical keys, for all providers and for one."""
+
+    aliases: dict[CanonicalTag, list[str]] = Field(default_factory=dict, description="canonical key = its spellings")
+    providers: dict[str, dict[CanonicalTag, list[str]]] = Field(
+        default_factory=dict, description="the same for one provider, such as [tags.providers.AWS]"
+    )
+
+
+class Config(Section):
+    """The whole of gpuledger.toml."""
+
+    ledger: LedgerSection = Field(default_factory=lambda: LedgerSection.model_validate({}))
+    sources: dict[str, SourceSection] = Field(default_factory=dict)
+    tags: TagsSection = Field(default_factory=lambda: TagsSection.model_validate({}))
+
+
+def load(path: str | None = None) -> Config:
+    """Read the configuration file. Without a path, `gpuledger.toml` if it exists, else the defaults.
+
+    Raises ConfigError that names the file and the key.
+    """
+    file = Path(path or DEFAULT_FILE)
+    if not file.is_file():
+        if path is not None:
+            raise ConfigError("no such file", where=path, hint="`gpuledger init` writes one.")
+        return Config()
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid TOML: {error}", where=str(file), hint="Mend that line.") from error
+    _refuse_secrets(content, str(file))
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{key}: {first['msg'].lower()}" + (f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""),
+            where=str(file),
+            hint="The configuration reference in docs/config.md lists every key.",
+        ) from error
+
+
+def _refuse_secrets(content: Mapping[str, Any], file: str, at: tuple[str, ...] = ()) -> None:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            _refuse_secrets(value, file, (*at, key))
+        elif isinstance(value, str) and _SECRET.search(key) and key not in _HARMLESS:
+            raise ConfigError(
+                f"{'.'.join((*at, key))} holds a secret",
+                where=file,
+                hint=f'Put it into an environment variable and name that here: {key}_env = "NAME_OF_VARIABLE".',
+            )
+
+
+def explain(path: str | None, config: Config, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Say for every setting what it is and where it came from: file, environment variable or default."""
+    file = path or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
+    for name in LedgerSection.model_fields:
+        given = name in config.ledger.model_fields_set
+        value, origin = getattr(config.ledger, name), f"file {file}" if given else "default"
+        if name == "location" and (other := environ.get("GPULEDGER_LEDGER")):
+            value, origin = other, "environment GPULEDGER_LEDGER"
+        yield {"key": f"ledger.{name}", "value": value, "origin": origin, "state": "ok", "hint": ""}
+    for name, source in config.sources.items():
+        yield {"key": f"sources.{name}.type", "value": source.type, "origin": f"file {file}", "state": "ok", "hint": ""}
+        if source.path is not None:
+            yield {"key": f"sources.{name}.path", "value": source.path, "origin": f"file {file}", "state": "ok", "hint": ""}
+        for key, value in (source.model_extra or {}).items():
+            yield _setting(f"sources.{name}.{key}", key, value, str(file), environ)
+    for key, names in config.tags.aliases.items():
+        yield {"key": f"tags.aliases.{key}", "value": ", ".join(names), "origin": f"file {file}", "state": "ok", "hint": ""}
+    for provider, aliases in config.tags.providers.items():
+        for key, names in aliases.items():
+            full = f"tags.providers.{provider}.{key}"
+            yield {"key": full, "value": ", ".join(names), "origin": f"file {file}", "state": "ok", "hint": ""}
+
+
+def _setting(full: str, key: str, value: object, file: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    if not key.endswith("_env"):
+        return {"key": full, "value": str(value), "origin": f"file {file}", "state": "ok", "hint": ""}
+    known = str(value) in environ
+    return {
+        "key": full,
+        "value": f"${value}" + ("" if known else " (not set)"),
+        "origin": f"file {file}, secret from the environment",
+        "state": "ok" if known else "fail",
+        "hint": "" if known else f"Set the environment variable {value}.",
+    }

@@ -1,0 +1,148 @@
+"""Cost questions: sums over the ledger by any columns, exact, in one currency."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from gpuledger.core.windows import Window
+from gpuledger.engines import duckdb
+from gpuledger.errors import UsageError
+from gpuledger.focus.schema import LEDGER_COST_AND_USAGE, quoted
+
+METRICS = {"billed": "BilledCost", "effective": "EffectiveCost", "list": "ListCost", "contracted": "ContractedCost"}
+# Words that people use, beside the columns' own names (FOCUS names in any case, ours with or without x_).
+_ALIASES = {
+    "provider": "ServiceProviderName",
+    "host": "HostProviderName",
+    "service": "ServiceName",
+    "category": "ServiceCategory",
+    "account": "SubAccountId",
+    "region": "RegionId",
+    "currency": "BillingCurrency",
+    "instance_type": "x_InstanceType",
+    "gpu_model": "x_GpuModel",
+    "ai_model": "x_AiModel",
+    "token_type": "x_TokenType",
+    "tier": "x_ServiceTier",
+    "cost_center": "x_CostCenter",
+    "month": "x_BillingPeriod",
+    "status": "x_CostStatus",
+}
+_TIMES = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00:00Z", "week": "%G-W%V"}
+_ALLOCATED = {"resourceid": "AllocatedResourceId", "resourcename": "AllocatedResourceName"}
+_COLUMNS = {column.name.casefold(): column for column in LEDGER_COST_AND_USAGE}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to sum and how.
+
+    `allocated` shows split charges under the job or pod that they were allocated to, instead of its node; either
+    way each dollar counts once. `where` entries are `Column=value` or `Column!=value`, all of which must hold; an
+    empty value means unknown.
+    """
+
+    group_by: Sequence[str] = ()
+    metric: str = "effective"
+    where: Sequence[str] = ()
+    window: Window | None = None
+    allocated: bool = False
+    limit: int | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """Rows with the group columns as asked for and `cost`; `total` over all rows, and the one currency of both."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    total: Decimal | None = None
+    currency: str | None = None
+    charges: int = 0
+
+
+def expression(name: str, *, allocated: bool = False) -> str:
+    """Return SQL for a column that a person named. Raises UsageError with the nearest names.
+
+    `Tags.KEY` (or `tag:KEY`) is the value of one tag; `day`, `hour`, `week` are of ChargePeriodStart.
+    """
+    if match := re.fullmatch(r"(?:tags\.|tag:)(.+)", name, re.IGNORECASE):
+        return f"Tags[{duckdb.literal(match[1])}]"
+    if (form := _TIMES.get(name.casefold())) is not None:
+        return f"strftime(ChargePeriodStart, '{form}')"
+    folded = _ALIASES.get(name.casefold(), name).casefold().replace("-", "_")
+    column = _COLUMNS.get(folded) or _COLUMNS.get(f"x_{folded}") or _COLUMNS.get(f"x_{folded.replace('_', '')}")
+    if column is None:
+        known = [*_ALIASES, *_TIMES, *(c.name for c in LEDGER_COST_AND_USAGE)]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise UsageError(f"no column {name!r}", hint=f"Did you mean {', '.join(near)}?" if near else "Use FOCUS names.")
+    if allocated and folded in _ALLOCATED:
+        return f"CASE WHEN AllocatedMethodId IS NULL THEN {quoted(column.name)} ELSE {_ALLOCATED[folded]} END"
+    return quoted(column.name)
+
+
+def condition(text: str, *, allocated: bool = False) -> str:
+    """Return SQL for one `Column=value` or `Column!=value`."""
+    match = re.fullmatch(r"([^=!]+)(!?=)(.*)", text, re.DOTALL)
+    if match is None:
+        raise UsageError(f"can't read the condition {text!r}", hint="Write Column=value or Column!=value.")
+    column = expression(match[1].strip(), allocated=allocated)
+    value = "NULL" if match[3] == "" else duckdb.literal(match[3])
+    return f"{column}::VARCHAR IS {'NOT ' if match[2] == '=' else ''}DISTINCT FROM {value}"
+
+
+def predicate(question: Question) -> str:
+    """Return the WHERE clause's condition of a question, `true` when it asks for everything."""
+    parts = [condition(text, allocated=question.allocated) for text in question.where]
+    window = question.window
+    if window is not None and window.billing_periods:
+        parts.append(f"x_BillingPeriod IN {tuple_of(window.billing_periods)}")
+    elif window is not None:
+        parts.append(f"ChargePeriodStart >= TIMESTAMPTZ '{window.start.isoformat()}'")
+        parts.append(f"ChargePeriodStart < TIMESTAMPTZ '{window.end.isoformat()}'")
+    return " AND ".join(parts) or "true"
+
+
+def tuple_of(values: Sequence[str]) -> str:
+    """Return an SQL list `('a', 'b')`."""
+    return "(" + ", ".join(duckdb.literal(value) for value in values) + ")"
+
+
+def ask(con: duckdb.Connection, relation: str, question: Question) -> Answer:
+    """Answer a question over a ledger relation.
+
+    Raises UsageError when the charges have several currencies that the question doesn't keep apart.
+    """
+    metric = METRICS.get(question.metric.casefold())
+    if metric is None:
+        raise UsageError(f"no metric {question.metric!r}", hint=f"There are: {', '.join(METRICS)}.")
+    groups = [expression(name, allocated=question.allocated) for name in question.group_by]
+    where = predicate(question)
+    currency = _one_currency(con, relation, where)
+    by_currency = '"BillingCurrency"' in groups
+    if len(currency) > 1 and not by_currency:
+        raise UsageError(
+            f"these charges are in {', '.join(str(code or 'no stated currency') for code in currency)}; sums of several currencies mean nothing",
+            hint=f"Add --group-by BillingCurrency, or --where BillingCurrency={currency[0] or ''}.",
+        )
+    keys = "".join(f"{group} AS k{place}, " for place, group in enumerate(groups))
+    grouping = f"GROUP BY {', '.join(f'k{place}' for place in range(len(groups)))}" if groups else ""
+    order = ", ".join(["cost DESC NULLS LAST", *(f"k{place}" for place in range(len(groups)))])
+    rows = con.execute(
+        f"SELECT {keys}sum({quoted(metric)}) AS cost, count(*) AS charges FROM {relation} WHERE {where} {grouping} ORDER BY {order}"
+    ).fetchall()
+    answer = Answer(currency=currency[0] if len(currency) == 1 else None)
+    answer.rows = [dict(zip([*question.group_by, "cost"], row[:-1], strict=True)) for row in rows if groups or row[-1]]
+    answer.rows = answer.rows[: question.limit]
+    answer.charges = sum(row[-1] for row in rows)
+    if len(currency) <= 1:
+        costs = [row[-2] for row in rows if row[-2] is not None]
+        answer.total = sum(costs, Decimal(0)) if costs or not rows else None
+    return answer
+
+
+def _one_currency(con: duckdb.Connection, relation: str, where: str) -> list[str | None]:
+    found = con.execute(f"SELECT DISTINCT BillingCurrency FROM {relation} WHERE {where} LIMIT 20").fetchall()
+    return sorted((row[0] for row in found), key=lambda code: code or "")

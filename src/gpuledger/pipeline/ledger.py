@@ -1,0 +1,115 @@
+"""`Ledger`: the public Python API, and what every surface uses.
+
+>>> from gpuledger.pipeline.ledger import Ledger
+>>> ledger = Ledger("./ledger")
+>>> ledger.ingest("focus", "bill.csv")          # doctest: +SKIP
+>>> ledger.costs(group_by=["ServiceName"]).rows  # doctest: +SKIP
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gpuledger import registry
+from gpuledger.config import Config
+from gpuledger.core import windows
+from gpuledger.engines import duckdb
+from gpuledger.errors import LedgerError, UsageError
+from gpuledger.focus.schema import create_columns
+from gpuledger.pipeline import costs as cost_queries
+from gpuledger.pipeline.ingest import Options, Report, ingest
+from gpuledger.pipeline.locations import open_tree
+from gpuledger.pipeline.store import TABLES, Store, Unit
+
+_NO_LEDGER = "Ingest a bill first: gpuledger ingest --type TYPE PATH. Or try the example: gpuledger demo."
+
+
+class Ledger:
+    """One ledger: a folder or object store address, and a configuration."""
+
+    def __init__(self, location: str = "ledger", config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.store = Store(location)
+
+    @property
+    def location(self) -> str:
+        """Where the ledger is, as an absolute path or URL."""
+        return self.store.location
+
+    @property
+    def cache(self) -> Path:
+        """Folder for downloads."""
+        return Path.home() / ".cache" / "gpuledger"
+
+    def ingest(
+        self,
+        type_name: str,
+        location: str,
+        *,
+        source: str | None = None,
+        force: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Report:
+        """Read the deliveries at a path or address. See `pipeline.ingest.ingest`."""
+        options = Options(source=source, force=force, progress=progress, settings=settings or {}, tags=self.config.tags)
+        return ingest(self.store, open_tree(location, self.cache), registry.source(type_name), options)
+
+    def connect(self, as_of: datetime | int | None = None, *, memory_limit: str | None = None) -> duckdb.Connection:
+        """Open a connection with views `cost_and_usage` and `contract_commitment` on one snapshot of the ledger.
+
+        `as_of` is a moment or a version of the table. A table that doesn't exist yet is an empty view.
+        """
+        con = duckdb.connect(memory_limit=memory_limit or self.config.ledger.memory_limit)
+        for table, columns in TABLES.items():
+            version = as_of if table == "cost_and_usage" or isinstance(as_of, datetime) else None
+            files = self.store.readable(table, version, self.cache)
+            if files:
+                scan = f"read_parquet({duckdb.literals(files)}, hive_partitioning = true, hive_types_autocast = false)"
+                con.execute(f"CREATE VIEW {table} AS SELECT * FROM {scan}")
+            else:
+                con.execute(f"CREATE TABLE {table} ({create_columns(columns)})")
+        return con
+
+    def require(self) -> None:
+        """Raise LedgerError with a hint when there is nothing in the ledger yet."""
+        if self.store.table("cost_and_usage") is None:
+            raise LedgerError("there is no ledger here", where=self.location, hint=_NO_LEDGER)
+
+    def costs(
+        self,
+        group_by: Sequence[str] = (),
+        *,
+        metric: str = "effective",
+        where: Sequence[str] = (),
+        window: str | None = None,
+        allocated: bool = False,
+        as_of: datetime | int | None = None,
+        limit: int | None = None,
+    ) -> cost_queries.Answer:
+        """Sum costs. `window` as on the command line; `as_of` reads an earlier state of the ledger."""
+        self.require()
+        span = windows.parse(window, datetime.now(UTC)) if window else None
+        question = cost_queries.Question(group_by, metric, where, span, allocated, limit)
+        return cost_queries.ask(self.connect(as_of), "cost_and_usage", question)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return every delivery ever committed, newest first."""
+        self.require()
+        return self.store.history()
+
+    def units(self) -> list[Unit]:
+        """Return what the ledger holds now: one entry per source and billing period."""
+        return sorted(self.store.units("cost_and_usage").values(), key=lambda unit: (unit.billing_period, unit.source))
+
+
+def parse_as_of(text: str) -> datetime | int:
+    """Read `--as-of`: a version number or an ISO date or time (UTC). Raises UsageError."""
+    if text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise UsageError(f"can't read --as-of {text!r}", hint="Use 2026-11-03, 2026-11-03T08:00Z or a version number.") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
