@@ -135,7 +135,7 @@ class _Run:
         units = self.store.units(_COSTS)
         report = Report()
         newest = {(note["source"], note["billing_period"]): note for note in reversed(past)}
-        for key, note in newest.items():
+        for key, note in sorted(newest.items(), key=lambda item: item[0]):
             held = units.get(key)
             if held is not None and held.delivery_id == identity:
                 if note.get("mapping") != self.mapping_id:
