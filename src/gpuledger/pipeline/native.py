@@ -109,6 +109,9 @@ def _text(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
     scan = _csv_scan(path, shape)
     wanted = [f"c{place} AS {quoted(name)}" for name, place in found.items()]
     wanted += [f"{_map_of([(key, f'c{place}') for place, key in places])} AS {quoted(name)}" for name, places in prefixed.items()]
+    if getattr(connector, "KEEP_UNKNOWN", False):
+        rest = [(name, f"c{place}") for place, name in enumerate(shape.header) if place not in known and name]
+        wanted.append(f"{_map_of(_unique(rest))} AS _unknown")
     missing = [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
     con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({_SCRATCH})")
     native.diagnostics += _rejects(con, shown, shape)
@@ -155,6 +158,11 @@ def _prefixed(connector: FileConnector, header: Sequence[str]) -> dict[str, list
     return found
 
 
+def _unique(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Keep the first of pairs with the same key: a MAP can't hold two."""
+    return list({key: (key, value) for key, value in reversed(pairs)}.values())
+
+
 def _map_of(pairs: Sequence[tuple[str, str]]) -> str:
     """Return SQL for a MAP of the pairs whose value is not null; NULL when none is."""
     if not pairs:
@@ -177,6 +185,9 @@ def _parquet(con: duckdb.Connection, shown: str, path: Path, connector: FileConn
         f"{leaves[header[place]][0] if typed else _as_text(*leaves[header[place]])} AS {quoted(name)}" for name, place in found.items()
     ]
     wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
+    if getattr(connector, "KEEP_UNKNOWN", False):
+        rest = sorted(native.unknown_columns & set(types))
+        wanted.append(f"{_map_of([(name, _as_text(quoted(name), types[name])) for name in rest])} AS _unknown")
     for name, places in _prefixed(connector, list(types)).items():
         cells = [(key, _as_text(quoted(list(types)[place]), "")) for place, key in places]
         wanted.append(f"{_map_of(cells)} AS {quoted(name)}")
