@@ -15,7 +15,7 @@ from gpuledger import registry
 from gpuledger.config import Config
 from gpuledger.core import windows
 from gpuledger.engines import duckdb
-from gpuledger.errors import LedgerError, UsageError
+from gpuledger.errors import ConfigError, LedgerError, UsageError
 from gpuledger.focus.schema import create_columns
 from gpuledger.pipeline import costs as cost_queries
 from gpuledger.pipeline.ingest import Options, Report, ingest
@@ -55,6 +55,25 @@ class Ledger:
         """Read the deliveries at a path or address. See `pipeline.ingest.ingest`."""
         options = Options(source=source, force=force, progress=progress, settings=settings or {}, tags=self.config.tags)
         return ingest(self.store, open_tree(location, self.cache), registry.source(type_name), options)
+
+    def ingest_configured(self, name: str, *, force: bool = False, progress: Callable[[str], None] = lambda _: None) -> Report:
+        """Read the deliveries of `[sources.NAME]`: from its path, or by polling its API.
+
+        Raises ConfigError when the source has neither.
+        """
+        from gpuledger.pipeline import poll
+
+        section = self.config.sources[name]
+        connector = registry.source(section.type)
+        if section.path is not None:
+            return self.ingest(
+                section.type, section.path, source=name, force=force, settings=section.settings, progress=progress
+            )
+        if not hasattr(connector, "poll"):
+            raise ConfigError(
+                "no path", where=f"sources.{name}", hint=f"{connector.TITLE} is read from files: say where, path = \"…\"."
+            )
+        return poll.poll(self.store, name, connector, section.settings, progress=progress)
 
     def connect(self, as_of: datetime | int | None = None, *, memory_limit: str | None = None) -> duckdb.Connection:
         """Open a connection with views `cost_and_usage` and `contract_commitment` on one snapshot of the ledger.
