@@ -32,9 +32,15 @@ class Section(BaseModel):
 class LedgerSection(Section):
     """`[ledger]`: where the tables are, and how much memory the engine may take."""
 
-    location: str = Field("ledger", description="folder, or s3://, az://, abfs://, gs:// address, of the ledger")
-    memory_limit: str = Field("1200MB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|MiB|GiB)$", description="memory of the query engine")
-    focus_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = Field("1.3", description="FOCUS version of exports and checks")
+    location: str = Field(
+        "ledger", description="folder, or s3://, az://, abfs://, gs:// address, of the ledger"
+    )
+    memory_limit: str = Field(
+        "1200MB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|MiB|GiB)$", description="memory of the query engine"
+    )
+    focus_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = Field(
+        "1.3", description="FOCUS version of exports and checks"
+    )
 
 
 class SourceSection(BaseModel):
@@ -43,7 +49,9 @@ class SourceSection(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     type: str = Field(description="connector type, such as aws-cur2; `gpuledger ingest --help` lists them")
-    path: str | None = Field(None, description="file, folder or object store address that deliveries arrive at")
+    path: str | None = Field(
+        None, description="file, folder or object store address that deliveries arrive at"
+    )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -60,7 +68,9 @@ class SourceSection(BaseModel):
 class TagsSection(Section):
     """`[tags]`: more spellings of the canonical keys, for all providers and for one."""
 
-    aliases: dict[CanonicalTag, list[str]] = Field(default_factory=dict, description="canonical key = its spellings")
+    aliases: dict[CanonicalTag, list[str]] = Field(
+        default_factory=dict, description="canonical key = its spellings"
+    )
     providers: dict[str, dict[CanonicalTag, list[str]]] = Field(
         default_factory=dict, description="the same for one provider, such as [tags.providers.AWS]"
     )
@@ -95,7 +105,8 @@ def load(path: str | None = None) -> Config:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{key}: {first['msg'].lower()}" + (f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""),
+            f"{key}: {first['msg'].lower()}"
+            + (f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""),
             where=str(file),
             hint="The configuration reference in docs/config.md lists every key.",
         ) from error
@@ -123,17 +134,41 @@ def explain(path: str | None, config: Config, environ: Mapping[str, str]) -> Ite
             value, origin = other, "environment GPULEDGER_LEDGER"
         yield {"key": f"ledger.{name}", "value": value, "origin": origin, "state": "ok", "hint": ""}
     for name, source in config.sources.items():
-        yield {"key": f"sources.{name}.type", "value": source.type, "origin": f"file {file}", "state": "ok", "hint": ""}
+        yield {
+            "key": f"sources.{name}.type",
+            "value": source.type,
+            "origin": f"file {file}",
+            "state": "ok",
+            "hint": "",
+        }
         if source.path is not None:
-            yield {"key": f"sources.{name}.path", "value": source.path, "origin": f"file {file}", "state": "ok", "hint": ""}
+            yield {
+                "key": f"sources.{name}.path",
+                "value": source.path,
+                "origin": f"file {file}",
+                "state": "ok",
+                "hint": "",
+            }
         for key, value in (source.model_extra or {}).items():
             yield _setting(f"sources.{name}.{key}", key, value, str(file), environ)
     for key, names in config.tags.aliases.items():
-        yield {"key": f"tags.aliases.{key}", "value": ", ".join(names), "origin": f"file {file}", "state": "ok", "hint": ""}
+        yield {
+            "key": f"tags.aliases.{key}",
+            "value": ", ".join(names),
+            "origin": f"file {file}",
+            "state": "ok",
+            "hint": "",
+        }
     for provider, aliases in config.tags.providers.items():
         for key, names in aliases.items():
             full = f"tags.providers.{provider}.{key}"
-            yield {"key": full, "value": ", ".join(names), "origin": f"file {file}", "state": "ok", "hint": ""}
+            yield {
+                "key": full,
+                "value": ", ".join(names),
+                "origin": f"file {file}",
+                "state": "ok",
+                "hint": "",
+            }
 
 
 def _setting(full: str, key: str, value: object, file: str, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ Row = dict[str, str]
 @st.composite
 def bills(draw: st.DrawFn, months: Sequence[str] = MONTHS) -> list[Row]:
     """Rows of one FOCUS bill with exact costs of either sign and awkward text."""
-    text = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
+    text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
     rows = []
     for _ in range(draw(st.integers(1, 12))):
         month = datetime.strptime(draw(st.sampled_from(months)), "%Y-%m").replace(tzinfo=UTC)
@@ -66,7 +66,9 @@ def total(rows: Sequence[Row], column: str = "BilledCost") -> Decimal:
 def state(ledger: Ledger) -> dict[str, tuple[int, Decimal]]:
     """Return rows and billed cost of every billing period."""
     con = ledger.connect()
-    found = con.execute("SELECT x_BillingPeriod, count(*), sum(BilledCost) FROM cost_and_usage GROUP BY 1").fetchall()
+    found = con.execute(
+        "SELECT x_BillingPeriod, count(*), sum(BilledCost) FROM cost_and_usage GROUP BY 1"
+    ).fetchall()
     return {period: (count, cost) for period, count, cost in found}
 
 

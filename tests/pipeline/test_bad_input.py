@@ -74,8 +74,16 @@ def test_damaged_parquet(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def azure_manifest(folder: Path, rows: int, blobs: list[str], size: int | None = None) -> None:
-    each = [{"blobName": f"export/{name}", "dataRowCount": rows, **({"byteCount": size} if size else {})} for name in blobs]
-    manifest = {"manifestVersion": "2024-04-01", "blobCount": len(blobs), "dataRowCount": rows * len(blobs), "blobs": each}
+    each = [
+        {"blobName": f"export/{name}", "dataRowCount": rows, **({"byteCount": size} if size else {})}
+        for name in blobs
+    ]
+    manifest = {
+        "manifestVersion": "2024-04-01",
+        "blobCount": len(blobs),
+        "dataRowCount": rows * len(blobs),
+        "blobs": each,
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
 
 
@@ -123,9 +131,13 @@ def test_a_delivery_that_a_newer_one_replaced_is_refused(ledger: Ledger, tmp_pat
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
 def test_encodings_and_header_case(tmp_path: Path, encoding: str) -> None:
     ledger = Ledger(str(tmp_path / "ledger"))
-    path = write(tmp_path / "bill.csv", GOOD.replace("Compute", "Gerät"), header=HEADER.upper(), encoding=encoding)
+    path = write(
+        tmp_path / "bill.csv", GOOD.replace("Compute", "Gerät"), header=HEADER.upper(), encoding=encoding
+    )
     assert loaded(ledger.ingest("focus", str(path))) is None
-    assert ledger.costs(["ServiceName"], metric="billed").rows == [{"ServiceName": "Gerät", "cost": Decimal("1.25")}]
+    assert ledger.costs(["ServiceName"], metric="billed").rows == [
+        {"ServiceName": "Gerät", "cost": Decimal("1.25")}
+    ]
 
 
 def test_semicolons(tmp_path: Path) -> None:
@@ -137,7 +149,11 @@ def test_semicolons(tmp_path: Path) -> None:
 
 def test_unknown_and_missing_columns(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path / "ledger"))
-    path = write(tmp_path / "bill.csv", "3,USD,2026-10-01T00:00:00Z,hello", header="BilledCost,BillingCurrency,BillingPeriodStart,Surprise")
+    path = write(
+        tmp_path / "bill.csv",
+        "3,USD,2026-10-01T00:00:00Z,hello",
+        header="BilledCost,BillingCurrency,BillingPeriodStart,Surprise",
+    )
     told = loaded(ledger.ingest("focus", str(path)))
     assert billed(ledger) == Decimal(3)
     assert told is None or "Surprise" in told.message
@@ -146,11 +162,17 @@ def test_unknown_and_missing_columns(tmp_path: Path) -> None:
 def test_mixed_currencies_are_kept_apart(ledger: Ledger, tmp_path: Path) -> None:
     path = write(tmp_path / "bill.csv", GOOD, GOOD.replace("USD", "EUR"))
     report = ledger.ingest("focus", str(path))
-    assert [(row.currency, row.billed_cost) for row in report.rows] == [("EUR", Decimal("1.25")), ("USD", Decimal("1.25"))]
+    assert [(row.currency, row.billed_cost) for row in report.rows] == [
+        ("EUR", Decimal("1.25")),
+        ("USD", Decimal("1.25")),
+    ]
     with pytest.raises(UsageError, match="EUR, USD"):
         ledger.costs(["ServiceName"])
     rows = ledger.costs(["BillingCurrency"]).rows
-    assert {row["BillingCurrency"]: row["cost"] for row in rows} == {"EUR": Decimal("1.25"), "USD": Decimal("1.25")}
+    assert {row["BillingCurrency"]: row["cost"] for row in rows} == {
+        "EUR": Decimal("1.25"),
+        "USD": Decimal("1.25"),
+    }
     assert ledger.costs(where=["BillingCurrency=EUR"]).total == Decimal("1.25")
 
 
@@ -164,8 +186,12 @@ def test_a_cost_that_cannot_be_read_is_unknown_and_told(tmp_path: Path, bad: str
     assert "bill.csv" in told.source
     assert "row 2" in told.source
     assert "column BilledCost" in told.source
-    assert ledger.costs(["ServiceName"], metric="billed").rows == [{"ServiceName": "Compute", "cost": Decimal("1.25")}]
-    assert ledger.connect().execute("SELECT count(*) FROM cost_and_usage WHERE BilledCost IS NULL").fetchone() == (1,)
+    assert ledger.costs(["ServiceName"], metric="billed").rows == [
+        {"ServiceName": "Compute", "cost": Decimal("1.25")}
+    ]
+    assert ledger.connect().execute(
+        "SELECT count(*) FROM cost_and_usage WHERE BilledCost IS NULL"
+    ).fetchone() == (1,)
 
 
 def test_more_decimals_than_are_stored_are_told(tmp_path: Path) -> None:
@@ -223,7 +249,9 @@ def test_a_header_without_charges(ledger: Ledger, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["photo.csv", "notes.csv"])
 def test_a_file_that_is_not_a_bill(ledger: Ledger, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" if name == "photo.csv" else b"Dear all,\nplease find attached\n")
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" if name == "photo.csv" else b"Dear all,\nplease find attached\n"
+    )
     told = refused(ledger, path)
     assert name in told.source
     assert "not a" in told.message

@@ -36,7 +36,16 @@ print([row.action for row in report.rows], [told.message for told in report.diag
 def bill(path: Path, rows: int, cost: str) -> Path:
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(["BilledCost", "BillingAccountId", "BillingCurrency", "BillingPeriodStart", "ChargePeriodStart", "ResourceId"])
+        writer.writerow(
+            [
+                "BilledCost",
+                "BillingAccountId",
+                "BillingCurrency",
+                "BillingPeriodStart",
+                "ChargePeriodStart",
+                "ResourceId",
+            ]
+        )
         for number in range(rows):
             day = f"2026-10-{number % 28 + 1:02}T00:00:00Z"
             writer.writerow([cost, "0042", "USD", "2026-10-01T00:00:00Z", day, f"i-{number % 997}"])
@@ -44,7 +53,11 @@ def bill(path: Path, rows: int, cost: str) -> Path:
 
 
 def held(ledger: Ledger) -> tuple[int, Decimal]:
-    row = ledger.connect().execute("SELECT count(*), coalesce(sum(BilledCost), 0) FROM cost_and_usage").fetchone()
+    row = (
+        ledger.connect()
+        .execute("SELECT count(*), coalesce(sum(BilledCost), 0) FROM cost_and_usage")
+        .fetchone()
+    )
     assert row is not None
     return row[0], row[1]
 
@@ -59,7 +72,10 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
     chance, seen = random.Random(20261124), set()
     for _ in range(KILLS):
         process = subprocess.Popen(
-            [sys.executable, "-c", LOOP, ledger.location, *bills], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", LOOP, ledger.location, *bills],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -78,7 +94,9 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
 
 def run_all(arguments: list[list[str]]) -> None:
     started = [
-        subprocess.Popen([sys.executable, "-c", ONCE, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", ONCE, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for args in arguments
     ]
     for process in started:

@@ -9,6 +9,7 @@ Manifests: AWS Data Exports `metadata/BILLING_PERIOD=…/<export>-Manifest.json`
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +26,9 @@ _TIME_IN_PATH = re.compile(r"(20\d{2})-?(\d{2})-?(\d{2})T(\d{2}):?(\d{2}):?(\d{2
 def is_data(path: str) -> bool:
     """Say whether the file can hold charges: a known suffix, and neither a manifest nor a marker."""
     name = path.rsplit("/", 1)[-1].lower()
-    return name.endswith(DATA_SUFFIXES) and not name.endswith(("manifest.json", "_metadata.json", "truth.json"))
+    return name.endswith(DATA_SUFFIXES) and not name.endswith(
+        ("manifest.json", "_metadata.json", "truth.json")
+    )
 
 
 def plain(tree: Tree) -> list[Delivery]:
@@ -53,13 +56,8 @@ def by_manifest(tree: Tree) -> list[Delivery]:
             "Older refreshes of an export may be deleted; a manifest that is still to come will bring newer ones.",
         )  # fmt: skip
         first = deliveries[0]
-        deliveries[0] = _with(first, diagnostics=(*first.diagnostics, told))
+        deliveries[0] = replace(first, diagnostics=(*first.diagnostics, told))
     return deliveries
-
-
-def _with(delivery: Delivery, **changes: Any) -> Delivery:
-    fields = {name: getattr(delivery, name) for name in Delivery.__dataclass_fields__}
-    return Delivery(**(fields | changes))
 
 
 def _read_manifest(tree: Tree, file: SourceFile) -> Delivery | None:
@@ -88,7 +86,11 @@ def _aws(tree: Tree, file: SourceFile, content: Mapping[str, Any]) -> Delivery:
         for c in content.get("columns") or ()
         if isinstance(c, Mapping)
     )
-    name = content.get("exportName") or content.get("reportName") or file.path.rsplit("/", 1)[-1][: -len("-Manifest.json")]
+    name = (
+        content.get("exportName")
+        or content.get("reportName")
+        or file.path.rsplit("/", 1)[-1][: -len("-Manifest.json")]
+    )
     period = re.search(r"BILLING_PERIOD=(\d{4}-\d{2})", file.path)
     identity = content.get("executionId") or content.get("assemblyId")
     return Delivery(
@@ -107,8 +109,14 @@ def _azure(tree: Tree, file: SourceFile, content: Mapping[str, Any]) -> Delivery
     keys = [str(blob.get("blobName")) for blob in blobs]
     found, missing = _locate(tree, keys)
     paths = dict(zip(keys, (_match(tree, key) for key in keys), strict=True))
-    rows = {p: int(b["dataRowCount"]) for b in blobs if (p := paths[str(b.get("blobName"))]) and "dataRowCount" in b}
-    size = {p: int(b["byteCount"]) for b in blobs if (p := paths[str(b.get("blobName"))]) and "byteCount" in b}
+    rows = {
+        p: int(b["dataRowCount"])
+        for b in blobs
+        if (p := paths[str(b.get("blobName"))]) and "dataRowCount" in b
+    }
+    size = {
+        p: int(b["byteCount"]) for b in blobs if (p := paths[str(b.get("blobName"))]) and "byteCount" in b
+    }
     run = content.get("runInfo") if isinstance(content.get("runInfo"), Mapping) else {}
     config = content.get("exportConfig") if isinstance(content.get("exportConfig"), Mapping) else {}
     total = content.get("dataRowCount")

@@ -29,7 +29,9 @@ def parse(text: str, now: datetime) -> Window:
         if match := re.fullmatch(r"(\d{4}-\d{2})(?:\.\.(\d{4}-\d{2}))?", text):
             return _months(_month(match[1]), _month(match[2] or match[1]))
         if match := re.fullmatch(r"(\d{4}-\d{2}-\d{2})(?:\.\.(\d{4}-\d{2}-\d{2}))?", text):
-            start, last = (datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (match[1], match[2] or match[1]))
+            start, last = (
+                datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (match[1], match[2] or match[1])
+            )
             if last < start:
                 raise UsageError(f"the window {text!r} ends before it starts", hint=_HINT)
             return Window(start, last + timedelta(days=1))

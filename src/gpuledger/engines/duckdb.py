@@ -14,7 +14,9 @@ Connection = duckdb.DuckDBPyConnection
 EngineError = duckdb.Error
 
 
-def connect(*, memory_limit: str = MEMORY_LIMIT, keep_order: bool = False, spill: Path | None = None) -> Connection:
+def connect(
+    *, memory_limit: str = MEMORY_LIMIT, keep_order: bool = False, spill: Path | None = None
+) -> Connection:
     """Open an in-memory database. `spill` is where operators larger than memory put their data.
 
     `keep_order` makes row order follow the input's, at some cost; row numbers of native files need it.

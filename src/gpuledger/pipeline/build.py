@@ -54,7 +54,9 @@ def _sql(folder: str) -> list[tuple[str, str]]:
     package, *below = folder.split("/")
     place = files(f"gpuledger.{package}").joinpath(*below)
     found = (entry for entry in place.iterdir() if entry.name.endswith(".sql"))
-    return sorted((entry.name.removesuffix(".sql"), entry.read_text("utf-8").rstrip().rstrip(";")) for entry in found)
+    return sorted(
+        (entry.name.removesuffix(".sql"), entry.read_text("utf-8").rstrip().rstrip(";")) for entry in found
+    )
 
 
 def _purpose(query: str) -> str:

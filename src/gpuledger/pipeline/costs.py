@@ -12,7 +12,12 @@ from gpuledger.engines import duckdb
 from gpuledger.errors import UsageError
 from gpuledger.focus.schema import LEDGER_COST_AND_USAGE, quoted
 
-METRICS = {"billed": "BilledCost", "effective": "EffectiveCost", "list": "ListCost", "contracted": "ContractedCost"}
+METRICS = {
+    "billed": "BilledCost",
+    "effective": "EffectiveCost",
+    "list": "ListCost",
+    "contracted": "ContractedCost",
+}
 # Words that people use, beside the columns' own names (FOCUS names in any case, ours with or without x_).
 _ALIASES = {
     "provider": "ServiceProviderName",
@@ -73,11 +78,15 @@ def expression(name: str, *, allocated: bool = False) -> str:
     if (form := _TIMES.get(name.casefold())) is not None:
         return f"strftime(ChargePeriodStart, '{form}')"
     folded = _ALIASES.get(name.casefold(), name).casefold().replace("-", "_")
-    column = _COLUMNS.get(folded) or _COLUMNS.get(f"x_{folded}") or _COLUMNS.get(f"x_{folded.replace('_', '')}")
+    column = (
+        _COLUMNS.get(folded) or _COLUMNS.get(f"x_{folded}") or _COLUMNS.get(f"x_{folded.replace('_', '')}")
+    )
     if column is None:
         known = [*_ALIASES, *_TIMES, *(c.name for c in LEDGER_COST_AND_USAGE)]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        raise UsageError(f"no column {name!r}", hint=f"Did you mean {', '.join(near)}?" if near else "Use FOCUS names.")
+        raise UsageError(
+            f"no column {name!r}", hint=f"Did you mean {', '.join(near)}?" if near else "Use FOCUS names."
+        )
     if allocated and folded in _ALLOCATED:
         return f"CASE WHEN AllocatedMethodId IS NULL THEN {quoted(column.name)} ELSE {_ALLOCATED[folded]} END"
     return quoted(column.name)
@@ -134,7 +143,9 @@ def ask(con: duckdb.Connection, relation: str, question: Question) -> Answer:
         f"SELECT {keys}sum({quoted(metric)}) AS cost, count(*) AS charges FROM {relation} WHERE {where} {grouping} ORDER BY {order}"
     ).fetchall()
     answer = Answer(currency=currency[0] if len(currency) == 1 else None)
-    answer.rows = [dict(zip([*question.group_by, "cost"], row[:-1], strict=True)) for row in rows if groups or row[-1]]
+    answer.rows = [
+        dict(zip([*question.group_by, "cost"], row[:-1], strict=True)) for row in rows if groups or row[-1]
+    ]
     answer.rows = answer.rows[: question.limit]
     answer.charges = sum(row[-1] for row in rows)
     if len(currency) <= 1:

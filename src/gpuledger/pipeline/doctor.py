@@ -38,11 +38,20 @@ def examine(ledger: Ledger, now: datetime | None = None) -> Iterator[Check]:
         yield Check("ledger", "fail", error.message, error.hint or "")
         return
     if not units:
-        yield Check("ledger", "warn", f"{ledger.location} is empty", "gpuledger ingest --type TYPE PATH, or gpuledger demo.")
+        yield Check(
+            "ledger",
+            "warn",
+            f"{ledger.location} is empty",
+            "gpuledger ingest --type TYPE PATH, or gpuledger demo.",
+        )
         return
     rows = sum(unit.rows for unit in units)
     sources = {unit.source for unit in units}
-    yield Check("ledger", "ok", f"{rows:,} charges of {len(sources)} sources in {len({u.billing_period for u in units})} billing periods")
+    yield Check(
+        "ledger",
+        "ok",
+        f"{rows:,} charges of {len(sources)} sources in {len({u.billing_period for u in units})} billing periods",
+    )
     con = ledger.connect()
     newest = max(unit.billing_period for unit in units)
     yield from _lags(con, now)
@@ -51,16 +60,30 @@ def examine(ledger: Ledger, now: datetime | None = None) -> Iterator[Check]:
 
 def _configuration(config: Config) -> Iterator[Check]:
     if not config.sources:
-        yield Check("sources", "warn", "no sources are configured", "gpuledger init finds bills and writes gpuledger.toml.")
+        yield Check(
+            "sources",
+            "warn",
+            "no sources are configured",
+            "gpuledger init finds bills and writes gpuledger.toml.",
+        )
     for name, source in config.sources.items():
         try:
             connector = registry.source(source.type)
         except UsageError as error:
             yield Check(f"source {name}", "fail", error.message, error.hint or "")
             continue
-        unset = [str(v) for k, v in (source.model_extra or {}).items() if k.endswith("_env") and str(v) not in os.environ]
+        unset = [
+            str(v)
+            for k, v in (source.model_extra or {}).items()
+            if k.endswith("_env") and str(v) not in os.environ
+        ]
         if unset:
-            yield Check(f"source {name}", "fail", f"the environment variable {unset[0]} is not set", f"export {unset[0]}=…")
+            yield Check(
+                f"source {name}",
+                "fail",
+                f"the environment variable {unset[0]} is not set",
+                f"export {unset[0]}=…",
+            )
         elif source.path is not None:
             yield _reachable(name, source.path, connector.TITLE)
         else:
@@ -77,7 +100,11 @@ def _reachable(name: str, path: str, title: str) -> Check:
     newest = max((file.modified for file in tree.files if file.modified), default=None)
     when = f", newest {newest:%Y-%m-%d %H:%M}Z" if newest else ""
     place = "object store" if is_remote(path) else "folder"
-    return Check(f"source {name}", "ok" if tree.files else "warn", f"{title}, {place} with {len(tree.files)} files{when}")
+    return Check(
+        f"source {name}",
+        "ok" if tree.files else "warn",
+        f"{title}, {place} with {len(tree.files)} files{when}",
+    )
 
 
 def _lags(con: duckdb.Connection, now: datetime) -> Iterator[Check]:
@@ -86,16 +113,23 @@ def _lags(con: duckdb.Connection, now: datetime) -> Iterator[Check]:
     ).fetchall()
     for source, end, count, period in rows:
         if end is None:
-            yield Check(f"delivery {source}", "unknown", f"{count:,} charges without a time", "The bill has no charge periods.")
+            yield Check(
+                f"delivery {source}",
+                "unknown",
+                f"{count:,} charges without a time",
+                "The bill has no charge periods.",
+            )
             continue
         lag = max(now - end, timedelta(0))
         late = lag > _LATE and period == now.strftime("%Y-%m")
         detail = f"charges up to {end:%Y-%m-%d %H:%M}Z ({_span(lag)} ago), {count:,} charges"
-        yield Check(f"delivery {source}", "warn" if late else "ok", detail, "Did the export stop?" if late else "")
+        yield Check(
+            f"delivery {source}", "warn" if late else "ok", detail, "Did the export stop?" if late else ""
+        )
 
 
 def _span(lag: timedelta) -> str:
-    return f"{lag.days} days" if lag.days > 3 else f"{lag.total_seconds() / 3600:.0f} h"
+    return f"{lag.days} days" if lag > _LATE else f"{lag.total_seconds() / 3600:.0f} h"
 
 
 def _values(con: duckdb.Connection, period: str) -> Iterator[Check]:
@@ -103,7 +137,12 @@ def _values(con: duckdb.Connection, period: str) -> Iterator[Check]:
         "SELECT count(*), any_value(x_SourceFile), any_value(x_DataIssues) FROM cost_and_usage WHERE x_DataIssues IS NOT NULL"
     ).fetchone() or (0, None, None)
     if issues[0]:
-        yield Check("values", "warn", f"{issues[0]:,} charges have values that can't be read, such as {issues[2]}", f"Look at {issues[1]}.")
+        yield Check(
+            "values",
+            "warn",
+            f"{issues[0]:,} charges have values that can't be read, such as {issues[2]}",
+            f"Look at {issues[1]}.",
+        )
     else:
         yield Check("values", "ok", "every value could be read")
     unowned: Mapping[str, Any] = dict(
@@ -121,4 +160,9 @@ def _values(con: duckdb.Connection, period: str) -> Iterator[Check]:
             yield Check(name, "unknown", "no positive cost to attribute")
         else:
             hint = "Add spellings of your tag keys under [tags.aliases]." if share > 10 else ""  # noqa: PLR2004  # percent
-            yield Check(name, "warn" if hint else "ok", f"{share} % of the cost has no team, owner or cost centre", hint)
+            yield Check(
+                name,
+                "warn" if hint else "ok",
+                f"{share} % of the cost has no team, owner or cost centre",
+                hint,
+            )

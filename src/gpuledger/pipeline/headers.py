@@ -39,13 +39,15 @@ def resolve(header: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict
     found = {}
     for canonical, spellings in columns.items():
         for spelling in (canonical, *spellings):
-            if (position := places.get(normal(spelling))) is not None:
-                found[canonical] = position
+            if normal(spelling) in places:
+                found[canonical] = places[normal(spelling)]
                 break
     return found
 
 
-def text_shape(path: Path, shown: str, columns: Mapping[str, Sequence[str]], required: Sequence[str]) -> TextShape:
+def text_shape(
+    path: Path, shown: str, columns: Mapping[str, Sequence[str]], required: Sequence[str]
+) -> TextShape:
     """Work out encoding, delimiter and header line.
 
     The header is the first of the leading lines that has all required columns, else the first line: some exports
@@ -53,11 +55,17 @@ def text_shape(path: Path, shown: str, columns: Mapping[str, Sequence[str]], req
     """
     raw = _head(path, shown)
     if not raw.strip(b"\xef\xbb\xbf\xff\xfe \r\n\t\0"):
-        raise SourceError("the file is empty", where=shown, hint="Export it again; nothing in the ledger has changed.")
+        raise SourceError(
+            "the file is empty", where=shown, hint="Export it again; nothing in the ledger has changed."
+        )
     encoding = _encoding(raw)
     text = raw.decode(encoding, "ignore").lstrip("\ufeff")
     if "\0" in text:
-        raise SourceError("not a text file", where=shown, hint="A bill is CSV, JSON or Parquet; give its file name that suffix.")
+        raise SourceError(
+            "not a text file",
+            where=shown,
+            hint="A bill is CSV, JSON or Parquet; give its file name that suffix.",
+        )
     lines = text.splitlines()
     delimiter = max(",;\t|", key=lambda mark: max(line.count(mark) for line in lines[:_PREFACE_LINES]))
     rows = list(csv.reader(io.StringIO("\n".join(lines[:_PREFACE_LINES])), delimiter=delimiter))

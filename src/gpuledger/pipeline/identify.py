@@ -16,7 +16,11 @@ def header_of(path: Path) -> list[str]:
     name = path.name.lower()
     try:
         if name.endswith(".parquet"):
-            return list(duckdb.columns(duckdb.connect(), f"read_parquet({duckdb.literal(path)}, hive_partitioning = false)"))
+            return list(
+                duckdb.columns(
+                    duckdb.connect(), f"read_parquet({duckdb.literal(path)}, hive_partitioning = false)"
+                )
+            )
         if ".json" in name or ".ndjson" in name:
             query = f"SELECT json_keys(json) FROM read_json_objects({duckdb.literal(path)}, format = 'auto') LIMIT 1"
             row = duckdb.connect().execute(query).fetchone()
@@ -42,7 +46,11 @@ def bills_below(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     parents: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and is_data(path.name) and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if (
+            path.is_file()
+            and is_data(path.name)
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ):
             parents.setdefault(path.parent, []).append(path)
     for parent, paths in parents.items():
         types = {path: kinds[0] for path in paths[:_SIZE] if (kinds := candidates(header_of(path)))}

@@ -74,26 +74,46 @@ def ingest(store: Store, tree: Tree, connector: FileConnector, options: Options 
     discover: Callable[[Tree], list[Delivery]] = getattr(connector, "discover", deliveries.plain)
     found = discover(tree)
     if not found:
-        raise SourceError("no data files here", where=tree.location, hint="A bill is CSV(.gz), JSON or Parquet.")
-    for delivery in sorted(found, key=lambda d: (d.delivered_at or datetime.max.replace(tzinfo=UTC), d.delivery_id or "")):
+        raise SourceError(
+            "no data files here", where=tree.location, hint="A bill is CSV(.gz), JSON or Parquet."
+        )
+    for delivery in sorted(
+        found, key=lambda d: (d.delivered_at or datetime.max.replace(tzinfo=UTC), d.delivery_id or "")
+    ):
         report.diagnostics += delivery.diagnostics
         try:
             report.extend(_Run(store, tree, connector, delivery, options).run())
         except (SourceError, ConflictError) as error:
             report.diagnostics.append(
-                Diagnostic("delivery-rejected", "error", error.where or tree.location, error.message, error.hint or "")
+                Diagnostic(
+                    "delivery-rejected",
+                    "error",
+                    error.where or tree.location,
+                    error.message,
+                    error.hint or "",
+                )
             )
             name = options.source or delivery.source or connector.TYPE
             identity = delivery.delivery_id or "unknown"
-            report.rows.append(Ingested(name, delivery.billing_period, identity, 0, None, None, None, "rejected"))
+            report.rows.append(
+                Ingested(name, delivery.billing_period, identity, 0, None, None, None, "rejected")
+            )
     return report
 
 
 class _Run:
     """One delivery on its way into the ledger."""
 
-    def __init__(self, store: Store, tree: Tree, connector: FileConnector, delivery: Delivery, options: Options) -> None:
-        self.store, self.tree, self.connector, self.delivery, self.options = store, tree, connector, delivery, options
+    def __init__(
+        self, store: Store, tree: Tree, connector: FileConnector, delivery: Delivery, options: Options
+    ) -> None:
+        self.store, self.tree, self.connector, self.delivery, self.options = (
+            store,
+            tree,
+            connector,
+            delivery,
+            options,
+        )
         self.mapping_id = _mapping_id(connector, options)
 
     def run(self) -> Report:
@@ -104,7 +124,9 @@ class _Run:
                 hint="The delivery is not complete yet, or the copy isn't: ingest again when all parts are there.",
             )
         self._check_sizes()
-        identity = slug(self.delivery.delivery_id or content_id([self.tree.local(f.path) for f in self.delivery.files]))
+        identity = slug(
+            self.delivery.delivery_id or content_id([self.tree.local(f.path) for f in self.delivery.files])
+        )
         if (known := self._already(identity)) is not None:
             return known
         scratch = _scratch(self.store)
@@ -127,7 +149,11 @@ class _Run:
         """Recognise a delivery that the ledger holds (unchanged) or held before a newer one (refused)."""
         if self.options.force:
             return None
-        past = [note for note in self.store.history(_COSTS) if note["delivery_id"] == identity and note.get("type") == self.connector.TYPE]
+        past = [
+            note
+            for note in self.store.history(_COSTS)
+            if note["delivery_id"] == identity and note.get("type") == self.connector.TYPE
+        ]
         if self.options.source:
             past = [note for note in past if note["source"] == slug(self.options.source)]
         if not past:
@@ -159,7 +185,9 @@ class _Run:
         con.close()
         report.diagnostics += costs.diagnostics
         if not costs.files and not commitments.files:
-            raise SourceError("the file has a header but no charges", where=self.tree.location, hint="Nothing has changed.")
+            raise SourceError(
+                "the file has a header but no charges", where=self.tree.location, hint="Nothing has changed."
+            )
         source = self._source_name(costs)
         if commitments.files:
             self._commit(_COMMITMENTS, source, identity, commitments, report)
@@ -195,7 +223,11 @@ class _Run:
                 report.diagnostics.append(_older(self.tree.location, source, period))
                 report.rows.append(Ingested(source, period, identity, 0, None, None, None, "rejected"))
             else:
-                orders[period] = max(order, (held or 0) + 1) if self.options.force or not self.delivery.delivered_at else order
+                orders[period] = (
+                    max(order, (held or 0) + 1)
+                    if self.options.force or not self.delivery.delivered_at
+                    else order
+                )
         files = [file for file in mapped.files if file.billing_period in orders]
         if not files:
             return
@@ -207,12 +239,26 @@ class _Run:
                 if total.billing_period in orders:
                     action: Action = "replaced" if (source, total.billing_period) in before else "loaded"
                     report.rows.append(
-                        Ingested(source, total.billing_period, identity, total.rows, total.billed_cost, total.effective_cost, total.currency, action)
+                        Ingested(
+                            source,
+                            total.billing_period,
+                            identity,
+                            total.rows,
+                            total.billed_cost,
+                            total.effective_cost,
+                            total.currency,
+                            action,
+                        )
                     )
 
     def _note(self, mapped: mapping.Mapped, period: str) -> dict[str, Any]:
         totals = [
-            {"currency": t.currency, "rows": t.rows, "billed_cost": _text(t.billed_cost), "effective_cost": _text(t.effective_cost)}
+            {
+                "currency": t.currency,
+                "rows": t.rows,
+                "billed_cost": _text(t.billed_cost),
+                "effective_cost": _text(t.effective_cost),
+            }
             for t in mapped.totals
             if t.billing_period == period
         ]
@@ -233,7 +279,12 @@ class _Run:
         for note in self.store.history(_COSTS):
             other, period = note["source"], note["billing_period"]
             held = units.get((other, period))
-            if other == source or (other, period) in told or held is None or held.delivery_id != note["delivery_id"]:
+            if (
+                other == source
+                or (other, period) in told
+                or held is None
+                or held.delivery_id != note["delivery_id"]
+            ):
                 continue
             shared = sorted(set(note.get("accounts", ())) & set(costs.accounts))
             if shared and period in costs.periods:
@@ -272,7 +323,11 @@ def _text(value: Decimal | None) -> str | None:
 
 def _mapping_id(connector: FileConnector, options: Options) -> str:
     """Change whenever the same bill would be read differently: the connector's SQL and module, or its settings."""
-    parts = [registry.sql(connector) or "", registry.sql(connector, "commitments") or "", repr(sorted(options.settings.items()))]
+    parts = [
+        registry.sql(connector) or "",
+        registry.sql(connector, "commitments") or "",
+        repr(sorted(options.settings.items())),
+    ]
     parts.append(Path(str(getattr(connector, "__file__", ""))).read_text("utf-8"))
     return sha256("\0".join(parts).encode()).hexdigest()[:12]
 

@@ -53,10 +53,14 @@ class Ledger:
         progress: Callable[[str], None] = lambda _: None,
     ) -> Report:
         """Read the deliveries at a path or address. See `pipeline.ingest.ingest`."""
-        options = Options(source=source, force=force, progress=progress, settings=settings or {}, tags=self.config.tags)
+        options = Options(
+            source=source, force=force, progress=progress, settings=settings or {}, tags=self.config.tags
+        )
         return ingest(self.store, open_tree(location, self.cache), registry.source(type_name), options)
 
-    def ingest_configured(self, name: str, *, force: bool = False, progress: Callable[[str], None] = lambda _: None) -> Report:
+    def ingest_configured(
+        self, name: str, *, force: bool = False, progress: Callable[[str], None] = lambda _: None
+    ) -> Report:
         """Read the deliveries of `[sources.NAME]`: from its path, or by polling its API.
 
         Raises ConfigError when the source has neither.
@@ -67,15 +71,24 @@ class Ledger:
         connector = registry.source(section.type)
         if section.path is not None:
             return self.ingest(
-                section.type, section.path, source=name, force=force, settings=section.settings, progress=progress
+                section.type,
+                section.path,
+                source=name,
+                force=force,
+                settings=section.settings,
+                progress=progress,
             )
         if not hasattr(connector, "poll"):
             raise ConfigError(
-                "no path", where=f"sources.{name}", hint=f"{connector.TITLE} is read from files: say where, path = \"…\"."
+                "no path",
+                where=f"sources.{name}",
+                hint=f'{connector.TITLE} is read from files: say where, path = "…".',
             )
         return poll.poll(self.store, name, connector, section.settings, progress=progress)
 
-    def connect(self, as_of: datetime | int | None = None, *, memory_limit: str | None = None) -> duckdb.Connection:
+    def connect(
+        self, as_of: datetime | int | None = None, *, memory_limit: str | None = None
+    ) -> duckdb.Connection:
         """Open a connection with views `cost_and_usage` and `contract_commitment` on one snapshot of the ledger.
 
         `as_of` is a moment or a version of the table. A table that doesn't exist yet is an empty view.
@@ -120,7 +133,9 @@ class Ledger:
 
     def units(self) -> list[Unit]:
         """Return what the ledger holds now: one entry per source and billing period."""
-        return sorted(self.store.units("cost_and_usage").values(), key=lambda unit: (unit.billing_period, unit.source))
+        return sorted(
+            self.store.units("cost_and_usage").values(), key=lambda unit: (unit.billing_period, unit.source)
+        )
 
 
 def parse_as_of(text: str) -> datetime | int:
@@ -128,7 +143,9 @@ def parse_as_of(text: str) -> datetime | int:
     if text.isdigit():
         return int(text)
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"can't read --as-of {text!r}", hint="Use 2026-11-03, 2026-11-03T08:00Z or a version number.") from error
+        raise UsageError(
+            f"can't read --as-of {text!r}", hint="Use 2026-11-03, 2026-11-03T08:00Z or a version number."
+        ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

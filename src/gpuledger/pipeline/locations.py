@@ -34,7 +34,9 @@ def open_tree(location: str, cache: Path) -> Tree:
     if "://" in location:
         scheme = location.split("://", 1)[0]
         raise UsageError(
-            f"no reader for {scheme}:// addresses", where=location, hint="Use a path, or s3://, az://, abfs:// or gs://."
+            f"no reader for {scheme}:// addresses",
+            where=location,
+            hint="Use a path, or s3://, az://, abfs:// or gs://.",
         )
     return LocalTree.open(location)
 
@@ -55,7 +57,9 @@ class LocalTree:
             return cls(location, path.parent, (_local_file(path.parent, path),))
         if not path.is_dir():
             raise SourceError(
-                "no such file or folder", where=location, hint="Give the path of a bill, or of the folder it was delivered to."
+                "no such file or folder",
+                where=location,
+                hint="Give the path of a bill, or of the folder it was delivered to.",
             )
         found = (p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
         return cls(location, path, tuple(sorted((_local_file(path, p) for p in found), key=lambda f: f.path)))
@@ -75,7 +79,9 @@ def _hidden(path: Path) -> bool:
 
 def _local_file(root: Path, path: Path) -> SourceFile:
     stat = path.stat()
-    return SourceFile(path.relative_to(root).as_posix(), stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+    return SourceFile(
+        path.relative_to(root).as_posix(), stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC)
+    )
 
 
 @dataclass(frozen=True, slots=True)

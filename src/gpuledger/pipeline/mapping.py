@@ -49,14 +49,18 @@ def map_costs(con: duckdb.Connection, connector: FileConnector, out: Path, shown
     """Map `native` to Cost and Usage files below `out`, and check that nothing of the bill was lost."""
     query = _query(con, connector, "")
     if query is None:
-        raise GpuledgerError(f"no SQL beside the connector {connector.TYPE}", hint="Add <stem>.sql; see CONTRIBUTING.md.")
+        raise GpuledgerError(
+            f"no SQL beside the connector {connector.TYPE}", hint="Add <stem>.sql; see CONTRIBUTING.md."
+        )
     period = "coalesce(strftime(coalesce(BillingPeriodStart, ChargePeriodStart), '%Y-%m'), 'unknown')"
     mapped = _write(con, connector, query, "cost_and_usage", period, out)
     files = duckdb.literals([file.path for file in mapped.files])
     if mapped.files:
         scan = f"read_parquet({files}, hive_partitioning = false, filename = true)"
         mapped.totals = _totals(con, scan, mapped.files)
-        accounts = con.execute(f"SELECT DISTINCT BillingAccountId FROM {scan} WHERE BillingAccountId IS NOT NULL LIMIT 1000")
+        accounts = con.execute(
+            f"SELECT DISTINCT BillingAccountId FROM {scan} WHERE BillingAccountId IS NOT NULL LIMIT 1000"
+        )
         mapped.accounts = sorted(row[0] for row in accounts.fetchall())
         mapped.diagnostics += _row_issues(con, scan)
     _tie(con, connector, mapped, shown)
@@ -81,14 +85,18 @@ def _query(con: duckdb.Connection, connector: FileConnector, part: str) -> str |
     return registry.sql(connector, part)
 
 
-def _write(con: duckdb.Connection, connector: FileConnector, query: str, table: str, period: str, out: Path) -> Mapped:
+def _write(
+    con: duckdb.Connection, connector: FileConnector, query: str, table: str, period: str, out: Path
+) -> Mapped:
     con.execute(f"CREATE OR REPLACE VIEW mapped_{table} AS {query.rstrip().rstrip(';')}")
     given = duckdb.columns(con, f"mapped_{table}")
     ledger = [column for column in TABLES[table] if column.name not in PARTITION_COLUMNS]
     full = _complete(connector, ledger, given)
     hidden = ", _period" if table == "contract_commitment" and "_period" in given else ""
     if table == "contract_commitment" and not hidden:
-        period = period.replace("coalesce(_period, ContractCommitmentPeriodStart)", "ContractCommitmentPeriodStart")
+        period = period.replace(
+            "coalesce(_period, ContractCommitmentPeriodStart)", "ContractCommitmentPeriodStart"
+        )
     con.execute(f"CREATE OR REPLACE VIEW completed_{table} AS SELECT {full}{hidden} FROM mapped_{table}")
     relation = f"completed_{table}"
     if table == "cost_and_usage":
@@ -103,14 +111,22 @@ def _write(con: duckdb.Connection, connector: FileConnector, query: str, table: 
 def _complete(connector: FileConnector, ledger: Sequence[LedgerColumn], given: dict[str, str]) -> str:
     """Give every ledger column its type; our own columns have the same defaults for every connector."""
     names = {name.casefold(): name for name in given}
-    found = {column.name: quoted(names[column.name.casefold()]) for column in ledger if column.name.casefold() in names}
+    found = {
+        column.name: quoted(names[column.name.casefold()])
+        for column in ledger
+        if column.name.casefold() in names
+    }
     stray = set(given) - {name.strip('"') for name in found.values()} - {"_file", "_row", "_period"}
     if stray:
         raise GpuledgerError(
             f"the SQL of {connector.TYPE} gives columns that the ledger lacks: {', '.join(sorted(stray))}",
             hint="Use FOCUS names or the x_ names of focus/schema.py; keep other native values in x_Native.",
         )
-    version = f"coalesce({found['x_SourceVersion']}, {duckdb.literal(connector.VERSION)})" if "x_SourceVersion" in found else duckdb.literal(connector.VERSION)
+    version = (
+        f"coalesce({found['x_SourceVersion']}, {duckdb.literal(connector.VERSION)})"
+        if "x_SourceVersion" in found
+        else duckdb.literal(connector.VERSION)
+    )
     own = {
         "x_SourceVersion": version,
         "x_CostStatus": found.get("x_CostStatus", "'Final'"),
@@ -121,7 +137,9 @@ def _complete(connector: FileConnector, ledger: Sequence[LedgerColumn], given: d
     return select_list(ledger, found | {name: value for name, value in own.items() if name in present})
 
 
-def _copy(con: duckdb.Connection, relation: str, names: str, period: str, periods: list[str], out: Path) -> list[DataFile]:
+def _copy(
+    con: duckdb.Connection, relation: str, names: str, period: str, periods: list[str], out: Path
+) -> list[DataFile]:
     out.mkdir(parents=True, exist_ok=True)
     if len(periods) <= _MANY_PERIODS:
         for value in periods:
@@ -132,8 +150,8 @@ def _copy(con: duckdb.Connection, relation: str, names: str, period: str, period
             )
     else:
         con.execute(
-            f"COPY (SELECT {names}, {period} AS \"x_BillingPeriod\" FROM {relation}) TO {duckdb.literal(out)} "
-            f"({duckdb.PARQUET}, PARTITION_BY (\"x_BillingPeriod\"), OVERWRITE_OR_IGNORE true)"
+            f'COPY (SELECT {names}, {period} AS "x_BillingPeriod" FROM {relation}) TO {duckdb.literal(out)} '
+            f'({duckdb.PARQUET}, PARTITION_BY ("x_BillingPeriod"), OVERWRITE_OR_IGNORE true)'
         )
     found = []
     for path in sorted(out.rglob("*.parquet")):

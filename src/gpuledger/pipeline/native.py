@@ -19,6 +19,7 @@ from gpuledger.pipeline.headers import TextShape, normal, resolve, text_shape, t
 
 _SCRATCH = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 122880"
 _SHOWN_REJECTS = 20
+_SHOWN_COLUMNS = 8
 NULL_WORDS = ("", "NULL", "null")
 
 
@@ -32,7 +33,9 @@ class Native:
     unknown_columns: set[str] = field(default_factory=set)
 
 
-def read(con: duckdb.Connection, tree: Tree, delivery: Delivery, connector: FileConnector, scratch: Path) -> Native:
+def read(
+    con: duckdb.Connection, tree: Tree, delivery: Delivery, connector: FileConnector, scratch: Path
+) -> Native:
     """Create the view `native` from the delivery's files and check counts against the manifest.
 
     Raises SourceError when a file isn't this connector's, is damaged, or isn't as its manifest says.
@@ -76,22 +79,26 @@ def _one(
         if name.endswith(".parquet"):
             return _parquet(con, shown, path, connector, native)
         if name.endswith((".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
-            return _json(con, shown, path, connector, native, scratch)
+            return _json(con, shown, path, connector, scratch)
         return _text(con, shown, path, connector, native, scratch)
     except duckdb.EngineError as error:
         reason = str(error).splitlines()[0]
         if "GZIP" in reason.upper() or "compress" in reason.lower():
             raise truncated(shown, reason) from error
         raise SourceError(
-            f"can't be read ({reason[:300]})", where=shown, hint="Export it again; the ledger keeps its last good state."
+            f"can't be read ({reason[:300]})",
+            where=shown,
+            hint="Export it again; the ledger keeps its last good state.",
         ) from error
 
 
-def _require(connector: FileConnector, found: Mapping[str, object], shown: str, header: Sequence[str]) -> None:
+def _require(
+    connector: FileConnector, found: Mapping[str, object], shown: str, header: Sequence[str]
+) -> None:
     missing = [names for names in connector.REQUIRED if not set(names.split("|")) & set(found)]
     if missing:
         missing = [" or ".join(names.split("|")) for names in missing]
-        seen = ", ".join(header[:8]) + (", …" if len(header) > 8 else "")
+        seen = ", ".join(header[:_SHOWN_COLUMNS]) + (", …" if len(header) > _SHOWN_COLUMNS else "")
         raise SourceError(
             f"not a {connector.TITLE} file: no column {', '.join(missing)} (it has {seen or 'none'})",
             where=shown,
@@ -99,7 +106,9 @@ def _require(connector: FileConnector, found: Mapping[str, object], shown: str, 
         )
 
 
-def _text(con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, native: Native, out: Path) -> str:
+def _text(
+    con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, native: Native, out: Path
+) -> str:
     shape = text_shape(path, shown, connector.COLUMNS, connector.REQUIRED)
     found = resolve(shape.header, connector.COLUMNS)
     _require(connector, found, shown, shape.header)
@@ -108,7 +117,10 @@ def _text(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
     native.unknown_columns |= {name for place, name in enumerate(shape.header) if place not in known and name}
     scan = _csv_scan(path, shape)
     wanted = [f"c{place} AS {quoted(name)}" for name, place in found.items()]
-    wanted += [f"{_map_of([(key, f'c{place}') for place, key in places])} AS {quoted(name)}" for name, places in prefixed.items()]
+    wanted += [
+        f"{_map_of([(key, f'c{place}') for place, key in places])} AS {quoted(name)}"
+        for name, places in prefixed.items()
+    ]
     if getattr(connector, "KEEP_UNKNOWN", False):
         rest = [(name, f"c{place}") for place, name in enumerate(shape.header) if place not in known and name]
         wanted.append(f"{_map_of(_unique(rest))} AS _unknown")
@@ -141,7 +153,11 @@ def _rejects(con: duckdb.Connection, shown: str, shape: TextShape) -> list[Diagn
         for line, message, text in rows[:_SHOWN_REJECTS]
     ]
     if len(rows) > _SHOWN_REJECTS:
-        told.append(Diagnostic("bad-line", "error", shown, f"{len(rows) - _SHOWN_REJECTS} more lines can't be parsed", hint))
+        told.append(
+            Diagnostic(
+                "bad-line", "error", shown, f"{len(rows) - _SHOWN_REJECTS} more lines can't be parsed", hint
+            )
+        )
     return told
 
 
@@ -169,7 +185,9 @@ def _map_of(pairs: Sequence[tuple[str, str]]) -> str:
         return "NULL::MAP(VARCHAR, VARCHAR)"
     entries = ", ".join(f"{{'key': {duckdb.literal(key)}, 'value': {value}}}" for key, value in pairs)
     some = f"coalesce({', '.join(value for _, value in pairs)}) IS NOT NULL"
-    return f"CASE WHEN {some} THEN map_from_entries(list_filter([{entries}], lambda e: e.value IS NOT NULL)) END"
+    return (
+        f"CASE WHEN {some} THEN map_from_entries(list_filter([{entries}], lambda e: e.value IS NOT NULL)) END"
+    )
 
 
 def _parquet(con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, native: Native) -> str:
@@ -179,15 +197,20 @@ def _parquet(con: duckdb.Connection, shown: str, path: Path, connector: FileConn
     header = list(leaves)
     found = resolve(header, connector.COLUMNS)
     _require(connector, found, shown, list(types))
-    native.unknown_columns |= set(types) - {header[place].split(".")[0] for place in found.values()} - {"file_row_number"}
+    native.unknown_columns |= (
+        set(types) - {header[place].split(".")[0] for place in found.values()} - {"file_row_number"}
+    )
     typed = getattr(connector, "TYPED", False)
     wanted = [
-        f"{leaves[header[place]][0] if typed else _as_text(*leaves[header[place]])} AS {quoted(name)}" for name, place in found.items()
+        f"{leaves[header[place]][0] if typed else _as_text(*leaves[header[place]])} AS {quoted(name)}"
+        for name, place in found.items()
     ]
     wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
     if getattr(connector, "KEEP_UNKNOWN", False):
         rest = sorted(native.unknown_columns & set(types))
-        wanted.append(f"{_map_of([(name, _as_text(quoted(name), types[name])) for name in rest])} AS _unknown")
+        wanted.append(
+            f"{_map_of([(name, _as_text(quoted(name), types[name])) for name in rest])} AS _unknown"
+        )
     for name, places in _prefixed(connector, list(types)).items():
         cells = [(key, _as_text(quoted(list(types)[place]), "")) for place, key in places]
         wanted.append(f"{_map_of(cells)} AS {quoted(name)}")
@@ -222,11 +245,16 @@ def _as_text(expression: str, kind: str) -> str:
     return f"nullif({cast}, '')" if kind in {"VARCHAR", ""} else cast
 
 
-def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, native: Native, out: Path) -> str:
+def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, out: Path) -> str:
     """Read JSON lines, or one JSON array of objects; dotted spellings are paths into nested objects."""
     scan = f"read_json_objects({duckdb.literal(path)}, format = 'auto', ignore_errors = false, maximum_object_size = 67108864)"
-    keys = [str(row[0]) for row in con.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM (SELECT json FROM {scan} LIMIT 10000)").fetchall()]
-    paths = {normal(key): f"$.\"{key}\"" for key in keys}
+    keys = [
+        str(row[0])
+        for row in con.execute(
+            f"SELECT DISTINCT unnest(json_keys(json)) FROM (SELECT json FROM {scan} LIMIT 10000)"
+        ).fetchall()
+    ]
+    paths = {normal(key): f'$."{key}"' for key in keys}
     found: dict[str, str] = {}
     for name, spellings in connector.COLUMNS.items():
         for spelling in (name, *spellings):
@@ -238,7 +266,9 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
             if name in found:
                 break
     _require(connector, found, shown, keys)
-    wanted = [f"nullif(json ->> {duckdb.literal(path)}, '') AS {quoted(name)}" for name, path in found.items()]
+    wanted = [
+        f"nullif(json ->> {duckdb.literal(path)}, '') AS {quoted(name)}" for name, path in found.items()
+    ]
     wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
     con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({_SCRATCH})")
     extra = f"{duckdb.literal(shown)} AS _file, file_row_number + 1 AS _row"
@@ -248,7 +278,9 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
 def _check_counts(delivery: Delivery, native: Native) -> None:
     lost = sum(1 for told in native.diagnostics if told.code == "bad-line")
     for path, expected in delivery.expected_rows.items():
-        rows = sum(count for shown, count in native.rows_by_file.items() if shown == path or shown.endswith(path))
+        rows = sum(
+            count for shown, count in native.rows_by_file.items() if shown == path or shown.endswith(path)
+        )
         if rows + lost < expected or rows > expected:
             _unlike(path, expected, rows)
     if delivery.expected_total is not None and native.rows + lost < delivery.expected_total:

@@ -41,9 +41,16 @@ def report(ledger: Ledger, window: Window, metric: str = "effective") -> Iterato
         where = ["x_GpuModel!="] if column == "x_GpuModel" else []
         answer = ask(con, "cost_and_usage", Question((column,), metric, where, window))
         if title == "By provider" and not answer.charges:
-            raise LedgerError("no charges in that window", where=ledger.location, hint="gpuledger ledger units says which there are.")
+            raise LedgerError(
+                "no charges in that window",
+                where=ledger.location,
+                hint="gpuledger ledger units says which there are.",
+            )
         total = answer.total or Decimal(0)
-        rows = [{"name": row[column], "cost": row["cost"], "share_percent": _share(row["cost"], total)} for row in answer.rows]
+        rows = [
+            {"name": row[column], "cost": row["cost"], "share_percent": _share(row["cost"], total)}
+            for row in answer.rows
+        ]
         yield Section(title, _top(rows, total), total)
 
 
@@ -68,7 +75,10 @@ def data_issues(con: duckdb.Connection, window: Window) -> list[dict[str, Any]]:
                   FROM cost_and_usage WHERE {where} AND x_DataIssues IS NOT NULL)
             GROUP BY ALL ORDER BY 3 DESC, 1, 2"""
     ).fetchall()
-    return [{"source": source, "column": column, "rows": count, "example": example} for source, column, count, example in rows]
+    return [
+        {"source": source, "column": column, "rows": count, "example": example}
+        for source, column, count, example in rows
+    ]
 
 
 def _share(cost: Decimal | None, total: Decimal) -> Decimal | None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gpuledger.errors import ConflictError, LedgerError
@@ -28,13 +28,19 @@ from gpuledger.focus.schema import (
 )
 from gpuledger.pipeline.locations import is_remote, open_store
 
+if TYPE_CHECKING:
+    from deltalake import DeltaTable, Schema
+
 TABLES: Mapping[str, tuple[LedgerColumn, ...]] = {
     "cost_and_usage": LEDGER_COST_AND_USAGE,
     "contract_commitment": LEDGER_CONTRACT_COMMITMENT,
 }
 _RETRIES = 20
 # History and superseded files stay readable: `--as-of` and `ledger history` rest on them.
-_FOREVER = {"delta.logRetentionDuration": "interval 36500 days", "delta.deletedFileRetentionDuration": "interval 36500 days"}
+_FOREVER = {
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +66,16 @@ class Store:
     """The tables of one ledger, on a local folder or an object store."""
 
     def __init__(self, location: str) -> None:
-        self.location = location.rstrip("/") if is_remote(location) else str(Path(location).expanduser().absolute())
+        self.location = (
+            location.rstrip("/") if is_remote(location) else str(Path(location).expanduser().absolute())
+        )
         self.remote = is_remote(location)
 
     def uri(self, table: str) -> str:
         """Address of one table."""
         return f"{self.location}/{table}"
 
-    def table(self, name: str, as_of: datetime | int | None = None) -> Any | None:
+    def table(self, name: str, as_of: datetime | int | None = None) -> "DeltaTable | None":
         """Open a table at its newest state, or as it was at a moment or version; None when there is none yet."""
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -98,7 +106,9 @@ class Store:
             found[key] = Unit(*key, add["delivery"], rows)
         return found
 
-    def files(self, name: str, as_of: datetime | int | None = None, periods: Iterable[str] | None = None) -> list[str]:
+    def files(
+        self, name: str, as_of: datetime | int | None = None, periods: Iterable[str] | None = None
+    ) -> list[str]:
         """Return addresses of the data files of a snapshot, optionally of some billing periods only."""
         table = self.table(name, as_of)
         wanted = None if periods is None else set(periods)
@@ -171,24 +181,30 @@ class Store:
             try:
                 self._commit(table, source, delivery_id, placed, orders, notes)
             except CommitFailedError:
-                table = self._open_or_create(name)  # another writer was first: look at its state and try again
+                table = self._open_or_create(
+                    name
+                )  # another writer was first: look at its state and try again
                 continue
             return
         raise ConflictError(
-            f"another writer kept committing {source} first", where=self.uri(name), hint="Ingest again when it has finished."
+            f"another writer kept committing {source} first",
+            where=self.uri(name),
+            hint="Ingest again when it has finished.",
         )
 
-    def _check_order(self, table: Any, name: str, source: str, orders: Mapping[str, int]) -> None:
+    def _check_order(self, table: "DeltaTable", name: str, source: str, orders: Mapping[str, int]) -> None:
         for period, order in orders.items():
             held = table.transaction_version(_app_id(source, period))
             if held is not None and held > order:
                 raise ConflictError(
-                    f"a newer delivery of {source} {period} was committed meanwhile", where=self.uri(name), hint="Nothing to do."
+                    f"a newer delivery of {source} {period} was committed meanwhile",
+                    where=self.uri(name),
+                    hint="Nothing to do.",
                 )
 
     def _commit(
         self,
-        table: Any,
+        table: "DeltaTable",
         source: str,
         delivery_id: str,
         placed: Sequence[tuple[tuple[str, int], DataFile]],
@@ -196,20 +212,25 @@ class Store:
         notes: Mapping[str, Mapping[str, Any]],
     ) -> None:
         from deltalake import CommitProperties, Transaction
-        from deltalake.transaction import AddAction
+        from deltalake.transaction import AddAction, RemoveAction
 
-        actions = [
+        actions: list[AddAction | RemoveAction] = [
             AddAction(
                 path=path,
                 size=size,
-                partition_values=dict(zip(PARTITION_COLUMNS, (source, file.billing_period, delivery_id), strict=True)),
+                partition_values=dict(
+                    zip(PARTITION_COLUMNS, (source, file.billing_period, delivery_id), strict=True)
+                ),
                 modification_time=int(datetime.now(UTC).timestamp() * 1000),
                 data_change=True,
                 stats=json.dumps({"numRecords": file.rows}),
             )
             for (path, size), file in placed
         ]
-        note = [{"source": source, "billing_period": period, "delivery_id": delivery_id, **notes[period]} for period in orders]
+        note = [
+            {"source": source, "billing_period": period, "delivery_id": delivery_id, **notes[period]}
+            for period in orders
+        ]
         table.create_write_transaction(
             actions,
             "overwrite",
@@ -218,11 +239,13 @@ class Store:
             partition_filters=[("x_Source", "=", source), ("x_BillingPeriod", "in", list(orders))],
             commit_properties=CommitProperties(
                 custom_metadata={"gpuledger": json.dumps(note)},
-                app_transactions=[Transaction(_app_id(source, period), order) for period, order in orders.items()],
+                app_transactions=[
+                    Transaction(_app_id(source, period), order) for period, order in orders.items()
+                ],
             ),
         )
 
-    def _open_or_create(self, name: str) -> Any:
+    def _open_or_create(self, name: str) -> "DeltaTable":
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
@@ -233,24 +256,33 @@ class Store:
             if not self.remote:
                 Path(self.uri(name)).mkdir(parents=True, exist_ok=True)
             return DeltaTable.create(
-                self.uri(name), _arrow_schema(TABLES[name]), mode="ignore", partition_by=list(PARTITION_COLUMNS), configuration=_FOREVER
+                self.uri(name),
+                _arrow_schema(TABLES[name]),
+                mode="ignore",
+                partition_by=list(PARTITION_COLUMNS),
+                configuration=_FOREVER,
             )
         except (DeltaError, OSError) as error:
             if (table := self.table(name)) is not None:
                 return table  # another writer created it at the same moment
             raise LedgerError(
-                f"can't create the ledger ({error})", where=self.uri(name), hint="Check that the place can be written to."
+                f"can't create the ledger ({error})",
+                where=self.uri(name),
+                hint="Check that the place can be written to.",
             ) from error
 
     def _place(self, name: str, source: str, delivery_id: str, file: DataFile) -> tuple[str, int]:
         """Move or upload a file into the table's folder; nobody sees it before the commit."""
         parts = zip(PARTITION_COLUMNS, (source, file.billing_period, delivery_id), strict=True)
-        key = "/".join(f"{column}={quote(value, safe='')}" for column, value in parts) + f"/{uuid.uuid4().hex}.parquet"
+        key = (
+            "/".join(f"{column}={quote(value, safe='')}" for column, value in parts)
+            + f"/{uuid.uuid4().hex}.parquet"
+        )
         size = file.path.stat().st_size
         if not self.remote:
             target = Path(self.uri(name), key)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file.path, target)
+            file.path.replace(target)
         else:
             import obstore
 
@@ -264,22 +296,27 @@ def _app_id(source: str, period: str) -> str:
     return f"gpuledger/{source}/{period}"
 
 
-def _adds(table: Any) -> list[dict[str, Any]]:
+def _adds(table: "DeltaTable") -> list[dict[str, Any]]:
     batch = table.get_add_actions(flatten=True)
-    names = {"path": "path", "rows": "num_records", "source": "partition.x_Source", "period": "partition.x_BillingPeriod"}
+    names = {
+        "path": "path",
+        "rows": "num_records",
+        "source": "partition.x_Source",
+        "period": "partition.x_BillingPeriod",
+    }
     names["delivery"] = "partition.x_DeliveryId"
     columns = {key: batch.column(name).to_pylist() for key, name in names.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _arrow_schema(columns: Sequence[LedgerColumn]) -> Any:
+def _arrow_schema(columns: Sequence[LedgerColumn]) -> "Schema":
     """Let DuckDB say what Arrow types our columns have, so that the two never differ."""
     from gpuledger.engines import duckdb
 
     con = duckdb.connect()
     con.execute(f"CREATE TABLE shape ({create_columns(columns)})")
     reader = con.sql("FROM shape").to_arrow_reader(1)
-    schema = reader.schema
+    schema: Schema = reader.schema
     reader.close()
     return schema
 

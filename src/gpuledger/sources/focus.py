@@ -23,7 +23,9 @@ TITLE = "FOCUS"
 PROVIDER = None
 VERSION = "FOCUS"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    column.name: () for column in (*LEDGER_COST_AND_USAGE, *LEDGER_CONTRACT_COMMITMENT) if not column.name.startswith("x_")
+    column.name: ()
+    for column in (*LEDGER_COST_AND_USAGE, *LEDGER_CONTRACT_COMMITMENT)
+    if not column.name.startswith("x_")
 }
 REQUIRED = ("BilledCost|ContractCommitmentId",)
 TYPED = True
@@ -57,7 +59,11 @@ def _value(column: LedgerColumn, kind: str) -> str:
     if kind == "VARCHAR":
         return f"{reader}({name})" if reader else name
     if column.sql_type == TAGS:
-        return f"{name}::MAP(VARCHAR, VARCHAR)" if kind.startswith("MAP") else f"tag_map(to_json({name})::VARCHAR)"
+        return (
+            f"{name}::MAP(VARCHAR, VARCHAR)"
+            if kind.startswith("MAP")
+            else f"tag_map(to_json({name})::VARCHAR)"
+        )
     if kind in {"DOUBLE", "FLOAT"} and reader:
         return f"{reader}({name}::VARCHAR)"  # the shortest text of a float is what the producer meant
     if kind.startswith(("STRUCT", "MAP")) or kind.endswith("]"):

@@ -31,13 +31,25 @@ class Verbs(click.Group):
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--ledger", "location", envvar="GPULEDGER_LEDGER", metavar="DIR|URL", help="Where the ledger is (default ./ledger).")
-@click.option("--config", "config_path", metavar="FILE", help="Configuration (default gpuledger.toml, if there is one).")
-@click.option("--format", "output", type=click.Choice(FORMATS), help="Default: table on a terminal, json otherwise.")
+@click.option(
+    "--ledger",
+    "location",
+    envvar="GPULEDGER_LEDGER",
+    metavar="DIR|URL",
+    help="Where the ledger is (default ./ledger).",
+)
+@click.option(
+    "--config", "config_path", metavar="FILE", help="Configuration (default gpuledger.toml, if there is one)."
+)
+@click.option(
+    "--format", "output", type=click.Choice(FORMATS), help="Default: table on a terminal, json otherwise."
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="gpuledger")
 @click.pass_context
-def cli(ctx: click.Context, location: str | None, config_path: str | None, output: str | None, *, debug: bool) -> None:
+def cli(
+    ctx: click.Context, location: str | None, config_path: str | None, output: str | None, *, debug: bool
+) -> None:
     """Say which job every AI dollar paid for, and tie it to the bill.
 
     Data goes to standard output, everything else to standard error. Exit codes: 0 fine, 1 findings,

@@ -1,5 +1,6 @@
 """Tables for people: money to the cent with thousands separators; the exact digits are in json and csv."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -15,13 +16,17 @@ _UNKNOWN = Text("unknown", style="dim")
 
 def show(rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any], title: str | None) -> None:
     """Print rows as a table, with the totals in the last line where their names match columns."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=140)  # a pipe has no width of its own
     if not rows:
         console.print(Text("nothing to show", style="dim"))
         return
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", show_footer=bool(totals))
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", show_footer=bool(totals)
+    )
     for name in rows[0]:
-        numeric = any(isinstance(row[name], (Decimal, int)) and not isinstance(row[name], bool) for row in rows)
+        numeric = any(
+            isinstance(row[name], (Decimal, int)) and not isinstance(row[name], bool) for row in rows
+        )
         footer = cell(totals[name]) if totals.get(name) is not None else Text("")
         table.add_column(name, justify="right" if numeric else "left", footer=footer, overflow="fold")
     for row in rows:
@@ -39,12 +44,8 @@ def cell(value: object) -> Text:
     if isinstance(value, Decimal):
         small = value != 0 and abs(value) < Decimal("0.01")
         return Text(f"{value:.2g}" if small else f"{value:,.2f}")
-    if isinstance(value, bool):
-        return Text("yes" if value else "no")
     if isinstance(value, int):
-        return Text(f"{value:,}")
+        return Text(str(value) if isinstance(value, bool) else f"{value:,}")
     if isinstance(value, datetime):
         return Text(value.strftime("%Y-%m-%d %H:%M"))
-    if isinstance(value, (list, dict)):
-        return Text(", ".join(str(part) for part in value))
-    return Text(str(value))
+    return Text(", ".join(str(part) for part in value) if isinstance(value, (list, dict)) else str(value))

@@ -6,13 +6,35 @@ from gpuledger.surfaces.cli._context import Context, pass_context
 
 
 @click.command(name="costs", short_help="Answer any cost question.")
-@click.option("--group-by", metavar="COL,…", default="", help="FOCUS columns, team, gpu_model, day, Tags.KEY and so on.")
-@click.option("--metric", type=click.Choice(["billed", "effective", "list", "contracted"]), default="effective", show_default=True)
-@click.option("--where", multiple=True, metavar="COL=VALUE", help="Keep charges with this value (repeatable; COL!=VALUE too).")
-@click.option("--window", metavar="WINDOW", help="2026-10 (that month's bills), 2026-10-01..2026-10-31, 7d, lastmonth.")
-@click.option("--allocated", is_flag=True, help="Show split charges under the job or pod they were allocated to.")
-@click.option("--as-of", metavar="WHEN", help="As the ledger was then: a date, a time or a version (see ledger history).")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The N largest rows only; the total stays whole.")
+@click.option(
+    "--group-by", metavar="COL,…", default="", help="FOCUS columns, team, gpu_model, day, Tags.KEY and so on."
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["billed", "effective", "list", "contracted"]),
+    default="effective",
+    show_default=True,
+)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COL=VALUE",
+    help="Keep charges with this value (repeatable; COL!=VALUE too).",
+)
+@click.option(
+    "--window", metavar="WINDOW", help="2026-10 (that month's bills), 2026-10-01..2026-10-31, 7d, lastmonth."
+)
+@click.option(
+    "--allocated", is_flag=True, help="Show split charges under the job or pod they were allocated to."
+)
+@click.option(
+    "--as-of",
+    metavar="WHEN",
+    help="As the ledger was then: a date, a time or a version (see ledger history).",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="The N largest rows only; the total stays whole."
+)
 @pass_context
 def command(
     context: Context,

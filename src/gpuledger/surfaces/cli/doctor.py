@@ -1,4 +1,4 @@
-"""`gpuledger doctor`: is everything set up, delivered and understood?"""
+"""`gpuledger doctor`: whether everything is set up, delivered and understood."""
 
 from dataclasses import asdict
 
@@ -14,6 +14,8 @@ def command(context: Context) -> int:
     from gpuledger.pipeline.doctor import examine
 
     rows = [asdict(check) for check in examine(context.ledger())]
-    counts = {state: sum(row["state"] == state for row in rows) for state in ("ok", "warn", "fail", "unknown")}
+    counts = {
+        state: sum(row["state"] == state for row in rows) for state in ("ok", "warn", "fail", "unknown")
+    }
     context.emit("doctor", rows, totals=counts)
     return 1 if counts["fail"] else 0

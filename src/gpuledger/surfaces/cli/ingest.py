@@ -7,10 +7,19 @@ import click
 from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context
 
-_KEYS = ("source", "billing_period", "delivery_id", "rows", "billed_cost", "effective_cost", "currency", "action")
+_KEYS = (
+    "source",
+    "billing_period",
+    "delivery_id",
+    "rows",
+    "billed_cost",
+    "effective_cost",
+    "currency",
+    "action",
+)
 
 
-def _types(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's signature
+def _types(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # click's signature
     if value:
         from gpuledger import registry
 
@@ -21,14 +30,35 @@ def _types(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  #
 
 @click.command(name="ingest", short_help="Read bills into the ledger.")
 @click.argument("names", metavar="[NAME… | PATH_OR_URL…]", nargs=-1)
-@click.option("--type", "type_name", metavar="TYPE", help="Kind of bill at PATH_OR_URL; --list-types shows all.")
-@click.option("--source", metavar="NAME", help="Name of the source; deliveries of a source replace each other by billing period.")
+@click.option(
+    "--type", "type_name", metavar="TYPE", help="Kind of bill at PATH_OR_URL; --list-types shows all."
+)
+@click.option(
+    "--source",
+    metavar="NAME",
+    help="Name of the source; deliveries of a source replace each other by billing period.",
+)
 @click.option("--map", "mapping", metavar="FILE|NAME", help="Column map for --type columns.")
-@click.option("--force", is_flag=True, help="Load even what the ledger holds already, or a newer delivery of.")
-@click.option("--list-types", is_flag=True, is_eager=True, expose_value=False, callback=_types, help="List the kinds of bill.")
+@click.option(
+    "--force", is_flag=True, help="Load even what the ledger holds already, or a newer delivery of."
+)
+@click.option(
+    "--list-types",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_types,
+    help="List the kinds of bill.",
+)
 @pass_context
 def command(
-    context: Context, names: tuple[str, ...], type_name: str | None, source: str | None, mapping: str | None, *, force: bool
+    context: Context,
+    names: tuple[str, ...],
+    type_name: str | None,
+    source: str | None,
+    mapping: str | None,
+    *,
+    force: bool,
 ) -> int:
     """Read bills into the ledger: configured sources by NAME (all without any), or any PATH_OR_URL with --type.
 
@@ -43,15 +73,26 @@ def command(
         settings = {"map": mapping} if mapping else {}
         for path in names:
             report.extend(
-                ledger.ingest(type_name, path, source=source, force=force, settings=settings, progress=context.progress())
+                ledger.ingest(
+                    type_name,
+                    path,
+                    source=source,
+                    force=force,
+                    settings=settings,
+                    progress=context.progress(),
+                )
             )
     else:
         if source or mapping:
-            raise UsageError("--source and --map go with --type", hint="Configured sources have them in gpuledger.toml.")
+            raise UsageError(
+                "--source and --map go with --type", hint="Configured sources have them in gpuledger.toml."
+            )
         for name in _configured(context, names):
             report.extend(ledger.ingest_configured(name, force=force, progress=context.progress()))
     rows = [{key: asdict(row)[key] for key in _KEYS} for row in report.rows]
-    context.emit("ingest", rows, totals={"rows": sum(row["rows"] for row in rows)}, diagnostics=report.diagnostics)
+    context.emit(
+        "ingest", rows, totals={"rows": sum(row["rows"] for row in rows)}, diagnostics=report.diagnostics
+    )
     refused = [told for told in report.diagnostics if told.code == "delivery-rejected"]
     if refused and not any(row.action != "rejected" for row in report.rows):
         return 3
@@ -66,5 +107,7 @@ def _configured(context: Context, names: tuple[str, ...]) -> tuple[str, ...]:
             hint=f"There are: {', '.join(known)}." if known else "For a path, add --type TYPE.",
         )
     if not known:
-        raise UsageError("no sources are configured", hint="gpuledger init, or gpuledger ingest --type TYPE PATH_OR_URL.")
+        raise UsageError(
+            "no sources are configured", hint="gpuledger init, or gpuledger ingest --type TYPE PATH_OR_URL."
+        )
     return names or tuple(known)

@@ -14,7 +14,12 @@ _KEYS = {"ANTHROPIC_ADMIN_KEY": "anthropic", "OPENAI_ADMIN_KEY": "openai"}
 
 
 @click.command(name="init", short_help="Find bills and write gpuledger.toml.")
-@click.option("--scan", metavar="DIR", multiple=True, help="Folder to look for bills in (default: this one; repeatable).")
+@click.option(
+    "--scan",
+    metavar="DIR",
+    multiple=True,
+    help="Folder to look for bills in (default: this one; repeatable).",
+)
 @click.option("--yes", is_flag=True, help="Take everything that was found, ask nothing.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @pass_context
@@ -27,7 +32,11 @@ def command(context: Context, scan: tuple[str, ...], *, yes: bool, force: bool) 
 
     target = Path(context.config_path or "gpuledger.toml")
     if target.exists() and not force:
-        raise UsageError("there is a configuration already", where=str(target), hint="Edit it, or add --force to replace it.")
+        raise UsageError(
+            "there is a configuration already",
+            where=str(target),
+            hint="Edit it, or add --force to replace it.",
+        )
     rows = []
     for folder in scan or (".",):
         for path, kind in bills_below(Path(folder)).items():
@@ -35,7 +44,11 @@ def command(context: Context, scan: tuple[str, ...], *, yes: bool, force: bool) 
     for variable, kind in _KEYS.items():
         if os.environ.get(variable):
             rows.append({"found": "API key", "name": kind, "type": kind, "where": f"${variable}"})
-    chosen = [row for row in rows if yes or click.confirm(f"{row['type']:12} {row['where']}: use it?", default=True, err=True)]
+    chosen = [
+        row
+        for row in rows
+        if yes or click.confirm(f"{row['type']:12} {row['where']}: use it?", default=True, err=True)
+    ]
     _unique(chosen)
     location = context.location or "ledger"
     target.write_text(_toml(location, chosen), "utf-8")
@@ -73,7 +86,12 @@ def _surroundings() -> list[dict[str, str]]:
 
 
 def _toml(location: str, rows: list[dict[str, str]]) -> str:
-    lines = ["# Written by `gpuledger init`; docs/config.md lists every key.", "", "[ledger]", f"location = {_text(location)}"]
+    lines = [
+        "# Written by `gpuledger init`; docs/config.md lists every key.",
+        "",
+        "[ledger]",
+        f"location = {_text(location)}",
+    ]
     for row in rows:
         lines += ["", f"[sources.{row['name']}]", f"type = {_text(row['type'])}"]
         if row["found"] == "bill":

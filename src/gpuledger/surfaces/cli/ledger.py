@@ -43,7 +43,12 @@ def history(context: Context, source: str | None) -> None:
 def units(context: Context) -> None:
     """List what the ledger holds now, by source and billing period."""
     rows = [
-        {"source": unit.source, "billing_period": unit.billing_period, "delivery_id": unit.delivery_id, "rows": unit.rows}
+        {
+            "source": unit.source,
+            "billing_period": unit.billing_period,
+            "delivery_id": unit.delivery_id,
+            "rows": unit.rows,
+        }
         for unit in context.ledger().units()
     ]
     context.emit("ledger units", rows, totals={"rows": sum(unit["rows"] for unit in rows)})

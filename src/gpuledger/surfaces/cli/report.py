@@ -31,11 +31,18 @@ def command(context: Context, window: str | None, metric: str) -> None:
     for section in reports.report(ledger, span, metric):
         total = section.total if total is None else total
         if context.format == "table":
-            named = [{**row, "name": row["name"] or "(nobody)"} if section.title == "By team" else row for row in section.rows]
+            named = [
+                {**row, "name": row["name"] or "(nobody)"} if section.title == "By team" else row
+                for row in section.rows
+            ]
             show(named, {"cost": section.total}, f"{section.title}, {text}, {metric} cost")
         rows += [{"section": section.title, **row} for row in section.rows]
     if context.format != "table":
-        context.emit("report", rows, totals={"cost": total, "unattributed": rest["cost"], "data_issues": issues})
+        context.emit(
+            "report", rows, totals={"cost": total, "unattributed": rest["cost"], "data_issues": issues}
+        )
         return
-    click.echo(f"Nobody owns {rest['cost']:,.2f} on {rest['resources']:,} resources; the largest is {rest['largest']}.\n")
+    click.echo(
+        f"Nobody owns {rest['cost']:,.2f} on {rest['resources']:,} resources; the largest is {rest['largest']}.\n"
+    )
     show(issues, {}, "What could not be read in the data")
