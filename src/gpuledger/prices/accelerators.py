@@ -12,8 +12,8 @@ from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 
-# Clouds whose bills count accelerator-hours on a SKU of their own, beside rows for cores and memory: an instance
-# type on one of their rows names the machine, not what the row's quantity counts.
+# Clouds whose bills count accelerator-hours on a SKU of their own, beside rows for cores and memory: an
+# instance type on one of their rows names the machine, not what the row's quantity counts.
 BILLED_PER_ACCELERATOR = frozenset({"gcp", "nebius", "oci"})
 
 _MEMORY = re.compile(r"\b(\d{1,3})gb\b")
@@ -26,8 +26,9 @@ _OTHER_WORDS = ((" v5 lite ", "TPU v5e"), (" v5litepod ", "TPU v5e"))  # GKE's n
 class GpuType:
     """What an instance type carries.
 
-    `instance_type` is lower case. `gpu_count` is in whole cards, a fraction of one for shared cards, None when the
-    name doesn't say. `gpu_memory_gib` is the memory of one whole accelerator in GiB as `source` states it.
+    `instance_type` is lower case. `gpu_count` is in whole cards, a fraction of one for shared cards, None
+    when the name doesn't say. `gpu_memory_gib` is the memory of one whole accelerator in GiB as `source`
+    states it.
     """
 
     cloud: str
@@ -98,10 +99,10 @@ def _words(text: str) -> str:
 
 
 def accelerator(name: str) -> Accelerator | None:
-    """Return the canonical model behind a device name of nvidia-smi or DCGM, a node label or an accelerator type.
+    """Return the canonical model behind a name that nvidia-smi, DCGM, a node label or a cloud's API uses.
 
-    'NVIDIA-A100-SXM4-80GB-MIG-1g.10gb' is an A100 with 80 GiB, 'nvidia-tesla-t4' a T4; None when no known model
-    is named. The first memory size in the name is the card's, since MIG slices come last.
+    'NVIDIA-A100-SXM4-80GB-MIG-1g.10gb' is an A100 with 80 GiB, 'nvidia-tesla-t4' a T4; None when no known
+    model is named. The first memory size in the name is the card's, since MIG slices come last.
     """
     words = _words(name)
     for spelled, model, vendor in _by_words():

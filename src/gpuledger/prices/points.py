@@ -67,8 +67,9 @@ def _by_place() -> dict[tuple[str, str], list[PricePoint]]:
 def price_at(instance_type: str, region: str | None, when: date | datetime) -> PricePoint | None:
     """Return the newest price point of that instance type and region that isn't later than `when`.
 
-    A cloud-wide price (`*`) stands in for a region without its own; `region` None accepts only such a price. None
-    when no price of that time is known: a later price is never carried back, another region's never borrowed.
+    A cloud-wide price (`*`) stands in for a region without its own; `region` None accepts only such a
+    price. None when no price of that time is known: a later price is never carried back, another region's
+    never borrowed.
     """
     day = when.date() if isinstance(when, datetime) else when
     name = instance_type.strip().lower()

@@ -16,8 +16,9 @@ Unit = Literal["gpu-hours", "none"]
 class GpuSkuPattern:
     """A SKU text that names an accelerator.
 
-    `needs` is a literal that must occur in the lower-case text before `pattern` (RE2) is tried. `unit` 'gpu-hours':
-    an hour of the SKU is an hour of one accelerator; 'none': the text is no accelerator time (a licence, a commitment).
+    `needs` is a literal that must occur in the lower-case text before `pattern` (RE2) is tried. `unit`
+    'gpu-hours': an hour of the SKU is an hour of one accelerator; 'none': the text is no accelerator time
+    (a licence, a commitment).
     """
 
     id: str
@@ -34,10 +35,12 @@ class AiFamily:
     """How one vendor spells its AI lines; see `ai_sku_patterns.toml` for the meaning of each part."""
 
     name: str
+    needs: str
     when: str
     model: str | None
     strip: str | None
     service: str | None
+    prefix: tuple[str, str, str] | None
     tokens: tuple[tuple[str, str], ...]
     tiers: tuple[tuple[str, str], ...]
 
@@ -72,8 +75,13 @@ def _ai() -> dict[str, Any]:
 
 
 def ai_needs() -> tuple[str, ...]:
-    """Literals of which at least one occurs in every AI line's lower-case text."""
+    """Literals, one of which every AI line's lower-case text has, except the lines of `ai_providers`."""
     return tuple(_ai()["needs"])
+
+
+def ai_providers() -> tuple[str, ...]:
+    """ServiceProviderNames, lower case, all of whose lines are AI lines."""
+    return tuple(_ai()["providers"])
 
 
 @cache
@@ -82,10 +90,12 @@ def ai_families() -> tuple[AiFamily, ...]:
     return tuple(
         AiFamily(
             name=family["name"],
+            needs=family["needs"],
             when=family["when"],
             model=family.get("model"),
             strip=family.get("strip"),
             service=family.get("service"),
+            prefix=tuple(family["prefix"]) if "prefix" in family else None,
             tokens=tuple((literal, kind) for literal, kind in family["tokens"]),
             tiers=tuple((literal, tier) for literal, tier in family["tiers"]),
         )
