@@ -107,11 +107,52 @@ class FileConnector(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """An API's answer: HTTP status, headers by lower-case name, body as it was sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Send(Protocol):
+    """GET with retries: rate limits, server errors, broken connections and cut bodies are waited out.
+
+    Returns the first lasting answer: JSON with status 2xx, or a 4xx. Raises SourceError when tries or time run out.
+    """
+
+    def __call__(self, url: str, params: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Reply:
+        """Send one request."""
+        ...
+
+
+class Pages(Protocol):
+    """The raw pages of a source, by path below `state_dir` with `/`; a page is written whole or not at all."""
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Paths that start with the prefix, sorted."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a page's content."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put the content in the page's place in one step, durably."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete a page if it is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class PollContext:
-    """What a poller gets: its settings, a folder for its raw pages, and the clock.
+    """What a poller gets: its settings, a folder for its raw pages, the clock, and ways to fetch and keep pages.
 
     `settings` are the values of `[sources.NAME]` with secrets resolved. `since` and `until` bound the charge
-    periods to fetch, UTC, half-open. `state_dir` is private to the source and survives between polls.
+    periods to fetch, UTC, half-open. `state_dir` is private to the source and survives between polls; what is in it
+    below a folder whose name starts with a dot is no delivery.
     """
 
     settings: Mapping[str, Any]
@@ -120,6 +161,8 @@ class PollContext:
     until: datetime
     now: Callable[[], datetime]
     progress: Callable[[str], None]
+    send: Send
+    pages: Pages
 
 
 class Poller(Protocol):
