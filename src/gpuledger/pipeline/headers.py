@@ -46,9 +46,13 @@ def resolve(header: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict
 
 
 def text_shape(
-    path: Path, shown: str, columns: Mapping[str, Sequence[str]], required: Sequence[str]
+    path: Path,
+    shown: str,
+    columns: Mapping[str, Sequence[str]],
+    required: Sequence[str],
+    delimiter: str | None = None,
 ) -> TextShape:
-    """Work out encoding, delimiter and header line.
+    """Work out encoding, delimiter (unless given) and header line.
 
     The header is the first of the leading lines that has all required columns, else the first line: some exports
     open with lines about themselves. Raises SourceError for an empty or binary file.
@@ -67,7 +71,7 @@ def text_shape(
             hint="A bill is CSV, JSON or Parquet; give its file name that suffix.",
         )
     lines = text.splitlines()
-    delimiter = max(",;\t|", key=lambda mark: max(line.count(mark) for line in lines[:_PREFACE_LINES]))
+    delimiter = delimiter or max(",;\t|", key=lambda mark: max(line.count(mark) for line in lines[:_PREFACE_LINES]))
     rows = list(csv.reader(io.StringIO("\n".join(lines[:_PREFACE_LINES])), delimiter=delimiter))
     skip = next((i for i, row in enumerate(rows) if _has(required, resolve(row, columns))), 0)
     return TextShape(encoding, delimiter, skip, tuple(cell.strip() for cell in rows[skip]))

@@ -71,6 +71,8 @@ def ingest(store: Store, tree: Tree, connector: FileConnector, options: Options 
     """
     options = options or Options()
     report = Report()
+    if (configure := getattr(connector, "configure", None)) is not None:
+        connector = configure(options.settings, tree)
     discover: Callable[[Tree], list[Delivery]] = getattr(connector, "discover", deliveries.plain)
     found = discover(tree)
     if not found:
@@ -329,6 +331,7 @@ def _mapping_id(connector: FileConnector, options: Options) -> str:
         repr(sorted(options.settings.items())),
     ]
     parts.append(Path(str(getattr(connector, "__file__", ""))).read_text("utf-8"))
+    parts.append(getattr(connector, "IDENTITY", ""))
     return sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 

@@ -109,7 +109,7 @@ def _require(
 def _text(
     con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, native: Native, out: Path
 ) -> str:
-    shape = text_shape(path, shown, connector.COLUMNS, connector.REQUIRED)
+    shape = text_shape(path, shown, connector.COLUMNS, connector.REQUIRED, getattr(connector, "DELIMITER", None))
     found = resolve(shape.header, connector.COLUMNS)
     _require(connector, found, shown, shape.header)
     prefixed = _prefixed(connector, shape.header)
@@ -246,8 +246,14 @@ def _as_text(expression: str, kind: str) -> str:
 
 
 def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, out: Path) -> str:
-    """Read JSON lines, or one JSON array of objects; dotted spellings are paths into nested objects."""
+    """Read JSON lines, or one JSON array of objects; dotted spellings are paths into nested objects.
+
+    A connector's RECORDS names the list of lines inside each document, as in `{"records": [...]}`.
+    """
     scan = f"read_json_objects({duckdb.literal(path)}, format = 'auto', ignore_errors = false, maximum_object_size = 67108864)"
+    if records := getattr(connector, "RECORDS", None):
+        inside = "$" + "".join(f'."{part}"' for part in records.split("."))
+        scan = f"(SELECT unnest(json_extract(json, {duckdb.literal(inside)})::JSON[]) AS json FROM {scan})"
     keys = [
         str(row[0])
         for row in con.execute(
