@@ -6,7 +6,9 @@
 import csv
 import io
 import os
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,11 +54,28 @@ def shown(value: object) -> str:
     return str(value)
 
 
+def told(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return connector type and settings: by the folder's name, or by a `connector.toml` in it.
+
+    Settings that name a file of the folder get its path.
+    """
+    file = folder / "connector.toml"
+    if not file.is_file():
+        return folder.name.replace("_", "-"), {}
+    content = tomllib.loads(file.read_text("utf-8"))
+    settings = content.get("settings", {}).items()
+    return content["type"], {
+        key: str(folder / value) if isinstance(value, str) and (folder / value).is_file() else value
+        for key, value in settings
+    }
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_golden(folder: Path, tmp_path: Path) -> None:
-    connector = registry.source(folder.name.replace("_", "-"))
-    store = Store(str(tmp_path / "ledger"))
-    report = ingest(store, open_tree(str(folder / "raw"), tmp_path), connector, Options(source="golden"))
+    type_name, settings = told(folder)
+    store, connector = Store(str(tmp_path / "ledger")), registry.source(type_name)
+    options = Options(source="golden", settings=settings)
+    report = ingest(store, open_tree(str(folder / "raw"), tmp_path), connector, options)
     assert [row for row in report.rows if row.action != "loaded"] == [], report.diagnostics
     for name, table in TABLES.items():
         found, golden = table_csv(store, table), folder / name
