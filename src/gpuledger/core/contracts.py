@@ -77,7 +77,8 @@ class Delivery:
     `delivery_id` None means: identified by the content of its files. `delivered_at` orders the deliveries of a
     unit; None means: the moment of ingestion. `missing` lists files that a manifest names and the tree lacks: such a
     delivery is refused whole. `expected_rows` (and `_bytes`) maps a file's path to the number of data rows that a
-    manifest promises; `expected_total` is the promise over all files.
+    manifest promises; `expected_total` is the promise over all files. `labels` maps a file's path to the connector's
+    own word on it, such as the kind of export: its rows have it as `_label`.
     """
 
     files: tuple[SourceFile, ...]
@@ -90,6 +91,7 @@ class Delivery:
     missing: tuple[str, ...] = ()
     expected_total: int | None = None
     columns: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
 
 

@@ -28,3 +28,13 @@ CREATE OR REPLACE MACRO tag_map(t) AS
         WHEN t[1] = '[' THEN TRY(map_from_entries(from_json(t, '[{"key":"VARCHAR","value":"VARCHAR"}]')))
         ELSE TRY(from_json(t, '"MAP(VARCHAR,VARCHAR)"'))
     END;
+
+-- Unit price times quantity, exact, then rounded to the scale of money. The product itself would need 32 decimals and
+-- overflow, so whole parts and fractions are multiplied apart, in types wider than 18 digits (DuckDB doesn't widen
+-- narrower ones). NULL when it doesn't fit.
+CREATE OR REPLACE MACRO times(price, amount) AS TRY(CAST(
+    CAST(trunc(price) AS DECIMAL(19, 0)) * CAST(trunc(amount) AS DECIMAL(19, 0))
+    + CAST(trunc(price) AS DECIMAL(19, 0)) * CAST(amount - trunc(amount) AS DECIMAL(19, 14))
+    + CAST(price - trunc(price) AS DECIMAL(19, 18)) * CAST(trunc(amount) AS DECIMAL(19, 0))
+    + CAST(CAST(price - trunc(price) AS DECIMAL(19, 18)) * CAST(amount - trunc(amount) AS DECIMAL(19, 14)) AS DECIMAL(38, 18))
+    AS DECIMAL(32, 18)));

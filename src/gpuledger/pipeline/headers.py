@@ -14,6 +14,7 @@ from gpuledger.errors import SourceError
 _SNIFF_BYTES = 256 * 1024
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _PREFACE_LINES = 15
+_OWN_NAME = re.compile(r"\S\s*\((\w+)\)\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,16 @@ def normal(name: str) -> str:
 
 
 def resolve(header: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Map canonical column names to positions in the header; a name spelled twice keeps its first place."""
+    """Map canonical column names to positions in the header; a name spelled twice keeps its first place.
+
+    A header in another language may give the vendor's own name in parentheses: `Maßeinheit (UnitOfMeasure)`.
+    """
     places: dict[str, int] = {}
     for position, name in enumerate(header):
         places.setdefault(normal(name), position)
+    for position, name in enumerate(header):
+        if own := _OWN_NAME.search(name):
+            places.setdefault(normal(own.group(1)), position)
     found = {}
     for canonical, spellings in columns.items():
         for spelling in (canonical, *spellings):
@@ -71,7 +78,9 @@ def text_shape(
             hint="A bill is CSV, JSON or Parquet; give its file name that suffix.",
         )
     lines = text.splitlines()
-    delimiter = delimiter or max(",;\t|", key=lambda mark: max(line.count(mark) for line in lines[:_PREFACE_LINES]))
+    delimiter = delimiter or max(
+        ",;\t|", key=lambda mark: max(line.count(mark) for line in lines[:_PREFACE_LINES])
+    )
     rows = list(csv.reader(io.StringIO("\n".join(lines[:_PREFACE_LINES])), delimiter=delimiter))
     skip = next((i for i, row in enumerate(rows) if _has(required, resolve(row, columns))), 0)
     return TextShape(encoding, delimiter, skip, tuple(cell.strip() for cell in rows[skip]))

@@ -1,4 +1,4 @@
-"""Native files become one relation `native`: the connector's canonical columns as text, plus `_file` and `_row`.
+"""Native files become one relation `native`: the connector's canonical columns as text, plus `_file`, `_row`, `_label`.
 
 Text files are parsed once into a scratch Parquet file (so that mapping SQL may read it more than once, and row
 numbers are exact); Parquet is read in place. Lines that can't be parsed become Diagnostics and stop nothing.
@@ -43,12 +43,14 @@ def read(
     native = Native()
     selects: list[str] = []
     custom = getattr(connector, "read", None)
-    members = [pair for file in delivery.files for pair in _members(tree, file.path, scratch)]
-    if custom is not None and (relation := custom([str(path) for _, path in members])) is not None:
-        selects.append(f"SELECT * FROM ({relation})")
+    members = [(file.path, *pair) for file in delivery.files for pair in _members(tree, file.path, scratch)]
+    if custom is not None and (relation := custom([str(path) for _, _, path in members])) is not None:
+        selects.append(f"SELECT *, NULL::VARCHAR AS _label FROM ({relation})")
     else:
-        for number, (shown, path) in enumerate(members):
-            selects.append(_one(con, shown, path, connector, native, scratch / f"native-{number}.parquet"))
+        for number, (name, shown, path) in enumerate(members):
+            one = _one(con, shown, path, connector, native, scratch / f"native-{number}.parquet")
+            label = duckdb.literal(delivery.labels[name]) if name in delivery.labels else "NULL"
+            selects.append(f"SELECT *, {label}::VARCHAR AS _label FROM ({one})")
     con.execute("CREATE OR REPLACE VIEW native AS " + "\nUNION ALL BY NAME\n".join(selects))
     counts = con.execute("SELECT _file, count(*) FROM native GROUP BY _file").fetchall()
     native.rows_by_file = {str(name): int(count) for name, count in counts}
@@ -109,7 +111,9 @@ def _require(
 def _text(
     con: duckdb.Connection, shown: str, path: Path, connector: FileConnector, native: Native, out: Path
 ) -> str:
-    shape = text_shape(path, shown, connector.COLUMNS, connector.REQUIRED, getattr(connector, "DELIMITER", None))
+    shape = text_shape(
+        path, shown, connector.COLUMNS, connector.REQUIRED, getattr(connector, "DELIMITER", None)
+    )
     found = resolve(shape.header, connector.COLUMNS)
     _require(connector, found, shown, shape.header)
     prefixed = _prefixed(connector, shape.header)

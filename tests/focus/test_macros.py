@@ -1,0 +1,38 @@
+"""SQL macros that every connector's mapping leans on."""
+
+from decimal import Decimal, localcontext
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpuledger.engines import duckdb
+
+CON = duckdb.connect()
+
+
+def times(price: Decimal, amount: Decimal) -> Decimal | None:
+    row = CON.execute(
+        "SELECT times(money(?), quantity(?))", [format(price, "f"), format(amount, "f")]
+    ).fetchone()
+    assert row is not None
+    found: Decimal | None = row[0]
+    return found
+
+
+@given(
+    st.decimals(-(10**6), 10**6, places=18, allow_nan=False),
+    st.decimals(-(10**7), 10**7, places=14, allow_nan=False),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_product_of_price_and_quantity_is_exact(price: Decimal, amount: Decimal) -> None:
+    with localcontext(prec=80):
+        exact = price * amount
+        found = times(price, amount)
+        assert found is not None
+        assert abs(found - exact) <= Decimal("1e-18")
+
+
+@pytest.mark.parametrize(("price", "amount"), [("99999999999", "99999999999"), ("1000000", "123456789012")])
+def test_a_product_that_does_not_fit_is_unknown(price: str, amount: str) -> None:
+    assert times(Decimal(price), Decimal(amount)) is None
