@@ -120,7 +120,7 @@ class Reply:
 class Send(Protocol):
     """GET with retries: rate limits, server errors, broken connections and cut bodies are waited out.
 
-    Returns the first lasting answer: JSON with status 2xx, or a 4xx. Raises SourceError when tries or time run out.
+    Returns the first lasting answer: JSON with status 2xx, or a 3xx or 4xx (redirects are not followed). Raises SourceError when tries or time run out.
     """
 
     def __call__(self, url: str, params: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Reply:

@@ -17,7 +17,7 @@ from gpuledger.core.contracts import Delivery, FileConnector, Tree
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import ConflictError, SourceError
-from gpuledger.pipeline import mapping, native
+from gpuledger.pipeline import enrich, mapping, native
 from gpuledger.pipeline.locations import clear, content_id
 from gpuledger.pipeline.store import Store, slug
 
@@ -182,8 +182,9 @@ class _Run:
         report.diagnostics += found.diagnostics
         con.execute("SET preserve_insertion_order = false")
         self.options.progress(f"mapping {found.rows:,} rows to FOCUS")
+        aliases = enrich.known_aliases(self.connector.PROVIDER, self.options.tags)
         commitments = mapping.map_commitments(con, self.connector, scratch)
-        costs = mapping.map_costs(con, self.connector, scratch, self.tree.location)
+        costs = mapping.map_costs(con, self.connector, scratch, self.tree.location, aliases)
         con.close()
         report.diagnostics += costs.diagnostics
         if not costs.files and not commitments.files:
@@ -324,11 +325,12 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def _mapping_id(connector: FileConnector, options: Options) -> str:
-    """Change whenever the same bill would be read differently: the connector's SQL and module, or its settings."""
+    """Change whenever the same bill would be read differently: by other SQL, settings, tag aliases or lookup tables."""
     parts = [
+        enrich.identity(connector.PROVIDER, options.tags),
         registry.sql(connector) or "",
         registry.sql(connector, "commitments") or "",
-        repr(sorted(options.settings.items())),
+        repr(sorted((key, value) for key, value in options.settings.items() if key != "api_key")),
     ]
     parts.append(Path(str(getattr(connector, "__file__", ""))).read_text("utf-8"))
     parts.append(getattr(connector, "IDENTITY", ""))

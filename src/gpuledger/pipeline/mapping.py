@@ -8,6 +8,7 @@ from typing import Any
 
 from gpuledger import registry
 from gpuledger.core.contracts import FileConnector
+from gpuledger.core.tags import TagAliases
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import GpuledgerError, SourceError
@@ -45,7 +46,9 @@ class Mapped:
         return sorted({total.billing_period for total in self.totals})
 
 
-def map_costs(con: duckdb.Connection, connector: FileConnector, out: Path, shown: str) -> Mapped:
+def map_costs(
+    con: duckdb.Connection, connector: FileConnector, out: Path, shown: str, aliases: TagAliases
+) -> Mapped:
     """Map `native` to Cost and Usage files below `out`, and check that nothing of the bill was lost."""
     query = _query(con, connector, "")
     if query is None:
@@ -53,7 +56,7 @@ def map_costs(con: duckdb.Connection, connector: FileConnector, out: Path, shown
             f"no SQL beside the connector {connector.TYPE}", hint="Add <stem>.sql; see CONTRIBUTING.md."
         )
     period = "coalesce(strftime(coalesce(BillingPeriodStart, ChargePeriodStart), '%Y-%m'), 'unknown')"
-    mapped = _write(con, connector, query, "cost_and_usage", period, out)
+    mapped = _write(con, connector, query, "cost_and_usage", period, out, aliases)
     files = duckdb.literals([file.path for file in mapped.files])
     if mapped.files:
         scan = f"read_parquet({files}, hive_partitioning = false, filename = true)"
@@ -64,6 +67,7 @@ def map_costs(con: duckdb.Connection, connector: FileConnector, out: Path, shown
         mapped.accounts = sorted(row[0] for row in accounts.fetchall())
         mapped.diagnostics += _row_issues(con, scan)
     _tie(con, connector, mapped, shown)
+    mapped.diagnostics += _notes(con, connector, shown)
     return mapped
 
 
@@ -86,7 +90,13 @@ def _query(con: duckdb.Connection, connector: FileConnector, part: str) -> str |
 
 
 def _write(
-    con: duckdb.Connection, connector: FileConnector, query: str, table: str, period: str, out: Path
+    con: duckdb.Connection,
+    connector: FileConnector,
+    query: str,
+    table: str,
+    period: str,
+    out: Path,
+    aliases: TagAliases | None = None,
 ) -> Mapped:
     con.execute(f"CREATE OR REPLACE VIEW mapped_{table} AS {query.rstrip().rstrip(';')}")
     given = duckdb.columns(con, f"mapped_{table}")
@@ -99,9 +109,8 @@ def _write(
         )
     con.execute(f"CREATE OR REPLACE VIEW completed_{table} AS SELECT {full}{hidden} FROM mapped_{table}")
     relation = f"completed_{table}"
-    if table == "cost_and_usage":
-        enrich.prepare(con)
-        con.execute(f"CREATE OR REPLACE VIEW enriched AS {enrich.enriched(con, relation)}")
+    if aliases is not None:
+        con.execute(f"CREATE OR REPLACE VIEW enriched AS {enrich.enriched(con, relation, aliases)}")
         relation = "enriched"
     names = ", ".join(quoted(column.name) for column in ledger)
     periods = [row[0] for row in con.execute(f"SELECT DISTINCT {period} FROM completed_{table}").fetchall()]
@@ -195,14 +204,32 @@ def _row_issues(con: duckdb.Connection, scan: str) -> list[Diagnostic]:
 
 
 def _tie(con: duckdb.Connection, connector: FileConnector, mapped: Mapped, shown: str) -> None:
-    if not connector.TOTAL:
-        return
-    native = con.execute(f"SELECT {connector.TOTAL} FROM native").fetchone()
-    expected = (native[0] if native else None) or Decimal(0)
-    got = sum((total.billed_cost or Decimal(0) for total in mapped.totals), Decimal(0))
+    """Compare the mapped sums with the connector's TOTAL, and EFFECTIVE_TOTAL where it has one that isn't null."""
+    effective = getattr(connector, "EFFECTIVE_TOTAL", None)
+    if connector.TOTAL:
+        billed = [total.billed_cost for total in mapped.totals]
+        _compare(_native_sum(con, connector.TOTAL) or Decimal(0), billed, "charges", shown)
+    if effective and (expected := _native_sum(con, effective)) is not None:
+        _compare(expected, [total.effective_cost for total in mapped.totals], "amortised costs", shown)
+
+
+def _native_sum(con: duckdb.Connection, expression: str) -> Decimal | None:
+    row = con.execute(f"SELECT {expression} FROM native").fetchone()
+    return row[0] if row else None
+
+
+def _compare(expected: Decimal, parts: Sequence[Decimal | None], what: str, shown: str) -> None:
+    got = sum((part or Decimal(0) for part in parts), Decimal(0))
     if expected != got:
         raise SourceError(
-            f"mapped charges sum to {got}, the file to {expected}: refused, since the ledger must tie to the bill",
+            f"mapped {what} sum to {got}, the file to {expected}: refused, since the ledger must tie to the bill",
             where=shown,
             hint="This is a defect of the connector or a new kind of line: please report it with the line types involved.",
         )
+
+
+def _notes(con: duckdb.Connection, connector: FileConnector, shown: str) -> list[Diagnostic]:
+    """Run the connector's NOTES, a query over `native` that gives (code, severity, message, hint)."""
+    query = getattr(connector, "NOTES", None)
+    rows = con.execute(query).fetchall() if query else []
+    return [Diagnostic(code, severity, shown, message, hint) for code, severity, message, hint in rows]
