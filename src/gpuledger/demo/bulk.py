@@ -28,7 +28,7 @@ SELECT
 FROM range($1::BIGINT, $2::BIGINT) AS numbers(i)
 """
 _PRICED: Final = f"""
-SELECT i, fn, hour, amount, ((fn * 16807) % 2147483647) % 100 < 15 AS unowned,
+SELECT i, fn, hour, amount, ((fn * 48271 + 12345) % 2147483647) % 100 < 15 AS unowned,
     (amount::DECIMAL(28, 10) * 0.0000166667::DECIMAL(10, 10))::DECIMAL(28, 10) AS cost
 FROM ({_NUMBERS})
 """
