@@ -9,9 +9,18 @@ CREATE OR REPLACE MACRO quantity(t) AS TRY_CAST(t AS DECIMAL(38,14));
 CREATE OR REPLACE MACRO instant(t) AS
     COALESCE(TRY_CAST(t AS TIMESTAMPTZ), TRY_CAST(replace(t, ' +0000 UTC', '+00') AS TIMESTAMPTZ));
 
--- Month first, as Azure writes dates in US exports; other orders are the connector's business.
+-- Dates as Azure's exports write them: month first with slashes (a cast would take 3/1/21 for the year 3), day first
+-- with dots as in German. Other orders are the connector's business.
 CREATE OR REPLACE MACRO instant_us(t) AS
-    COALESCE(instant(t), TRY_CAST(TRY_STRPTIME(t, ['%m/%d/%Y', '%m/%d/%y', '%m/%d/%Y %H:%M:%S']) AS TIMESTAMPTZ));
+    CASE
+        WHEN regexp_matches(t, '^[0-9]{1,2}/[0-9]{1,2}/[0-9]{2}([^0-9]|$)')
+            THEN TRY_CAST(TRY_STRPTIME(t, ['%m/%d/%y', '%m/%d/%y %H:%M:%S']) AS TIMESTAMPTZ)
+        WHEN contains(t, '/') OR t[3] = '.' OR t[2] = '.'
+            THEN TRY_CAST(TRY_STRPTIME(
+                t, ['%m/%d/%Y', '%m/%d/%Y %H:%M:%S', '%m/%d/%Y %H:%M', '%d.%m.%Y', '%d.%m.%Y %H:%M:%S']
+            ) AS TIMESTAMPTZ)
+        ELSE instant(t)
+    END;
 
 -- Digits beyond the stored scale would be rounded: said, not silent. Short texts can't have that many.
 CREATE OR REPLACE MACRO issue(name, t, v) AS
@@ -19,6 +28,7 @@ CREATE OR REPLACE MACRO issue(name, t, v) AS
         WHEN t IS NULL THEN NULL
         WHEN v IS NULL THEN name || ': "' || left(t, 40) || '" can''t be read'
         WHEN length(t) > 19 AND length(rtrim(split_part(t, '.', 2), '0')) > 18 AND v::VARCHAR <> t
+            AND TRY_CAST(t AS DOUBLE) IS NOT NULL
             THEN name || ': "' || left(t, 60) || '" has more decimals than are stored'
     END;
 

@@ -4,18 +4,24 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 from gpuledger import registry
 from gpuledger.config import Config
+from gpuledger.core import tags
 from gpuledger.engines import duckdb
 from gpuledger.errors import GpuledgerError, UsageError
+from gpuledger.models import recognition
+from gpuledger.pipeline.enrich import known_aliases
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.pipeline.locations import is_remote, open_tree
 
 State = Literal["ok", "warn", "fail", "unknown"]
 # Clouds bring charges 18-48 hours late; more than that means that a delivery stopped coming.
 _LATE = timedelta(hours=48)
+_SHOWN = 8
+_LITTLE = Decimal("0.80")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ def examine(ledger: Ledger, now: datetime | None = None) -> Iterator[Check]:
     newest = max(unit.billing_period for unit in units)
     yield from _lags(con, now)
     yield from _values(con, newest)
+    yield from _tags(con, newest, ledger.config)
+    yield from _unknown_accelerators(con)
 
 
 def _configuration(config: Config) -> Iterator[Check]:
@@ -166,3 +174,56 @@ def _values(con: duckdb.Connection, period: str) -> Iterator[Check]:
                 f"{share} % of the cost has no team, owner or cost centre",
                 hint,
             )
+
+
+def _tags(con: duckdb.Connection, period: str, config: Config) -> Iterator[Check]:
+    """Say per provider which canonical tags its charges carry, and which keys nobody has mapped."""
+    relation = f"(SELECT * FROM cost_and_usage WHERE x_BillingPeriod = {duckdb.literal(period)})"
+    shares: dict[str, list[tags.Coverage]] = {}
+    for part in tags.coverage(con, relation):
+        shares.setdefault(f"{part.provider or 'unknown provider'} {part.currency or ''}".strip(), []).append(
+            part
+        )
+    for name, parts in shares.items():
+        said = [f"{part.name} {_percent(part.cost_share)}" for part in parts if part.rows_tagged]
+        owner = max(
+            part.cost_share or Decimal(0) for part in parts if part.name in {"team", "owner", "cost_center"}
+        )
+        detail = "share of cost: " + ", ".join(said) if said else "no charge carries a canonical tag"
+        state: State = "ok" if owner >= _LITTLE else "warn"
+        yield Check(
+            f"tags {name}", state, detail, "" if state == "ok" else "docs/tags.md: how keys are mapped."
+        )
+    unmapped = [
+        key for key in tags.unmapped_keys(con, relation, known_aliases(None, config.tags)) if not key.system
+    ]
+    if unmapped:
+        shown = ", ".join(f"{key.key} ({key.rows:,} charges)" for key in unmapped[:_SHOWN])
+        more = f", {len(unmapped) - _SHOWN} more" if len(unmapped) > _SHOWN else ""
+        yield Check(
+            "tag keys",
+            "ok",
+            f"keys without a canonical meaning: {shown}{more}",
+            "Map them under [tags.aliases].",
+        )
+
+
+def _percent(share: Decimal | None) -> str:
+    return "unknown" if share is None else f"{share * 100:.1f} %"
+
+
+def _unknown_accelerators(con: duckdb.Connection) -> Iterator[Check]:
+    unknown = recognition.unknown_skus(con, "cost_and_usage")
+    for sku in unknown[:_SHOWN]:
+        cost = "at an unknown cost" if sku.cost is None else f"{sku.cost:,.2f} {sku.currency or ''}".strip()
+        detail = f"looks like an accelerator and isn't in the table: {sku.rows:,} charges, {cost}"
+        yield Check(
+            f"unknown SKU {sku.name}",
+            "warn",
+            detail,
+            "Please report it; docs/gpu-recognition.md says how to add it.",
+        )
+    if len(unknown) > _SHOWN:
+        yield Check("unknown SKUs", "warn", f"{len(unknown) - _SHOWN} more look like accelerators")
+    if not unknown:
+        yield Check("accelerators", "ok", "every SKU that looks like an accelerator is known")

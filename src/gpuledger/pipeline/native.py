@@ -62,7 +62,8 @@ def read(
 def _members(tree: Tree, path: str, scratch: Path) -> list[tuple[str, Path]]:
     """Return (name to show, local path): the file itself, or what is in a zip archive."""
     local = tree.local(path)
-    shown = path if len(tree.files) > 1 else str(tree.location)
+    whole = str(tree.location)  # a tree that is one file is called as the user called it
+    shown = whole if len(tree.files) == 1 and whole.endswith(path.rsplit("/", 1)[-1]) else path
     if not path.lower().endswith(".zip"):
         return [(shown, local)]
     try:
