@@ -30,7 +30,7 @@ def table_csv(store: Store, table: str) -> str | None:
         return None
     scan = f"read_parquet({duckdb.literals(files)}, hive_partitioning = true, hive_types_autocast = false)"
     cursor = duckdb.connect().execute(
-        f"SELECT * EXCLUDE (x_DeliveryId) FROM {scan} ORDER BY x_SourceFile, x_SourceRow NULLS LAST, ALL"
+        f"SELECT * EXCLUDE (x_DeliveryId) FROM {scan} AS row_ ORDER BY x_SourceFile, x_SourceRow NULLS LAST, row_::VARCHAR"
     )
     names = [column[0] for column in cursor.description]
     rows = cursor.fetchall()

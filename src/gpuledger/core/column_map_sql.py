@@ -329,6 +329,9 @@ class Statement:
         month = f"date_trunc('month', timezone({zone}, {'BillingPeriodStart' if 'BillingPeriodStart' in names else begin}))"
         more["BillingPeriodStart"] = f"timezone('UTC', {month})"
         more["BillingPeriodEnd"] = f"timezone('UTC', {month} + INTERVAL '1 month')"
+        for unit, quantity in (("PricingUnit", "PricingQuantity"), ("ConsumedUnit", "ConsumedQuantity")):
+            if {unit, quantity} <= names:
+                more[unit] = f"CASE WHEN {quantity} IS NOT NULL THEN {unit} END"
         usage = "'Usage'" if "ChargeCategory" not in names else "ChargeCategory"
         defaults = {
             "EffectiveCost": "BilledCost",
