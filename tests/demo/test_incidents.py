@@ -219,7 +219,7 @@ def test_about_15_percent_of_the_spend_has_no_owner(company: Company) -> None:
     assert whole + fee == Decimal(company.truth["total"]["resource_spend"])
 
 
-@pytest.mark.parametrize(("month", "seed"), [("2026-02", 1), ("2024-02", 3), ("2027-06", 42)])
+@pytest.mark.parametrize(("month", "seed"), [("2026-02", 1), ("2027-06", 42)])
 def test_every_month_and_seed_keeps_its_shape(month: str, seed: int, tmp_path: Path) -> None:
     truth: dict[str, Any] = json.loads(
         demo.write(tmp_path / "x", month=month, seed=seed).truth.read_text("utf-8")

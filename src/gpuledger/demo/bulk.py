@@ -1,9 +1,10 @@
 """Fills the AWS export up to any number of rows with small usage of serverless functions, written by DuckDB.
 
-Ten million rows are made in the engine and streamed to compressed files of a million rows each; every tenth of a cent
-is counted. About one function in seven has no tags.
+Rows are made in the engine and streamed to compressed files of a million rows each, with an exact sum. About one
+function in seven has no tags.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -126,5 +127,5 @@ def fill(setting: Setting, header: Sequence[str], path: Callable[[int], str], ro
         return Filler(written(setting, target, "aws", last - first), Decimal(cost), Decimal(unowned))
 
     # Compression of one file keeps one core busy: as many files at once as there are cores.
-    with duckdb.connect() as connection, ThreadPoolExecutor() as pool:
+    with duckdb.connect() as connection, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda first: one(connection.cursor(), first), range(0, rows, PER_FILE)))
