@@ -71,9 +71,8 @@ class Statement:
         for form in value.formats:
             if form in {"unix", "unix_ms"}:
                 factor = "1000000" if form == "unix" else "1000"
-                tries.append(
-                    f"make_timestamptz(TRY(CAST(TRY_CAST({text} AS DECIMAL(18,6)) * {factor} AS BIGINT)))"
-                )
+                micros = f"TRY(CAST(TRY_CAST({text} AS DECIMAL(38,6)) * {factor} AS BIGINT))"
+                tries.append(f"timezone('UTC', make_timestamp({micros}))")
             elif "%z" in form.casefold():
                 tries.append(f"TRY_STRPTIME({text}, {_text(form)})::TIMESTAMPTZ")
             else:
