@@ -57,8 +57,12 @@ def _checked(module: ModuleType, name: str) -> ModuleType:
 
 
 def sql(connector: FileConnector, part: str = "") -> str | None:
-    """Return the SQL beside a connector's module (`part` such as `commitments`), or None where there is no such file."""
+    """Return the SQL beside a connector's module (`part` such as `commitments`), or None where there is no such file.
+
+    A connector whose format another one already maps names that one's files: `SQL = "aws_cur2"`.
+    """
     module = cast("ModuleType", connector)
     path = Path(str(module.__file__))
-    beside = path.with_name(f"{path.stem}.{part}.sql" if part else f"{path.stem}.sql")
+    stem = getattr(module, "SQL", path.stem)
+    beside = path.with_name(f"{stem}.{part}.sql" if part else f"{stem}.sql")
     return beside.read_text("utf-8") if beside.is_file() else None
