@@ -204,13 +204,22 @@ def _row_issues(con: duckdb.Connection, scan: str) -> list[Diagnostic]:
 
 
 def _tie(con: duckdb.Connection, connector: FileConnector, mapped: Mapped, shown: str) -> None:
-    """Compare the mapped sums with the connector's TOTAL, and EFFECTIVE_TOTAL where it has one that isn't null."""
+    """Compare the mapped sums with the connector's TOTAL, and EFFECTIVE_TOTAL where it has one that isn't null.
+
+    Estimated rows are not on the bill: they stay out.
+    """
     effective = getattr(connector, "EFFECTIVE_TOTAL", None)
+    files = duckdb.literals([file.path for file in mapped.files])
+    billed = amortised = None
+    if mapped.files and (connector.TOTAL or effective):
+        billed, amortised = con.execute(
+            f"SELECT sum(BilledCost), sum(EffectiveCost) FROM read_parquet({files}, hive_partitioning = false)"
+            " WHERE x_CostStatus IS DISTINCT FROM 'Estimated'"
+        ).fetchall()[0]
     if connector.TOTAL:
-        billed = [total.billed_cost for total in mapped.totals]
-        _compare(_native_sum(con, connector.TOTAL) or Decimal(0), billed, "charges", shown)
+        _compare(_native_sum(con, connector.TOTAL), billed, "charges", shown)
     if effective and (expected := _native_sum(con, effective)) is not None:
-        _compare(expected, [total.effective_cost for total in mapped.totals], "amortised costs", shown)
+        _compare(expected, amortised, "amortised costs", shown)
 
 
 def _native_sum(con: duckdb.Connection, expression: str) -> Decimal | None:
@@ -218,8 +227,8 @@ def _native_sum(con: duckdb.Connection, expression: str) -> Decimal | None:
     return row[0] if row else None
 
 
-def _compare(expected: Decimal, parts: Sequence[Decimal | None], what: str, shown: str) -> None:
-    got = sum((part or Decimal(0) for part in parts), Decimal(0))
+def _compare(expected: Decimal | None, got: Decimal | None, what: str, shown: str) -> None:
+    expected, got = expected or Decimal(0), got or Decimal(0)
     if expected != got:
         raise SourceError(
             f"mapped {what} sum to {got}, the file to {expected}: refused, since the ledger must tie to the bill",
