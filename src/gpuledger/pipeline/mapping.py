@@ -206,15 +206,15 @@ def _row_issues(con: duckdb.Connection, scan: str) -> list[Diagnostic]:
 def _tie(con: duckdb.Connection, connector: FileConnector, mapped: Mapped, shown: str) -> None:
     """Compare the mapped sums with the connector's TOTAL, and EFFECTIVE_TOTAL where it has one that isn't null.
 
-    Estimated rows are not on the bill: they stay out.
+    A connector with ESTIMATES adds Estimated rows for what the bill doesn't have yet: those stay out.
     """
     effective = getattr(connector, "EFFECTIVE_TOTAL", None)
     files = duckdb.literals([file.path for file in mapped.files])
     billed = amortised = None
+    on_bill = "x_CostStatus IS DISTINCT FROM 'Estimated'" if getattr(connector, "ESTIMATES", False) else "true"
     if mapped.files and (connector.TOTAL or effective):
         billed, amortised = con.execute(
-            f"SELECT sum(BilledCost), sum(EffectiveCost) FROM read_parquet({files}, hive_partitioning = false)"
-            " WHERE x_CostStatus IS DISTINCT FROM 'Estimated'"
+            f"SELECT sum(BilledCost), sum(EffectiveCost) FROM read_parquet({files}, hive_partitioning = false) WHERE {on_bill}"
         ).fetchall()[0]
     if connector.TOTAL:
         _compare(_native_sum(con, connector.TOTAL), billed, "charges", shown)
