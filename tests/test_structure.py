@@ -177,14 +177,3 @@ def test_a_connector_has_its_select(module: Path) -> None:
         isinstance(part, ast.FunctionDef) and part.name in {"select", "configure"} for part in parts
     )
     assert selects or module.with_suffix(".sql").is_file(), f"no {module.stem}.sql beside {name(module)}"
-
-
-@pytest.mark.parametrize("module", CONNECTORS, ids=lambda module: module.stem)
-def test_a_connector_has_a_golden_folder(module: Path) -> None:
-    golden = ROOT / "tests" / "sources"
-    told = {path.parent: tomllib.loads(path.read_text())["type"] for path in golden.glob("*/connector.toml")}
-    kind = module.stem.replace("_", "-")
-    folders = [path for path in golden.glob("*/") if told.get(path, path.name.replace("_", "-")) == kind]
-    assert any((path / "raw").is_dir() and list(path.glob("expected*.csv")) for path in folders), (
-        f"no folder below {name(golden)} has raw/ and expected.csv for the connector {kind}"
-    )
