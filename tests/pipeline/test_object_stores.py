@@ -86,7 +86,16 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     folder = tmp_path_factory.mktemp("azurite")
     process = serve(
-        [azurite, "--blobPort", str(port), "--location", str(folder), "--skipApiVersionCheck", "--silent"],
+        [
+            azurite,
+            "--blobPort",
+            str(port),
+            "--location",
+            str(folder),
+            "--skipApiVersionCheck",
+            "--silent",
+            "--disableTelemetry",
+        ],
         port,
         folder,
     )

@@ -8,8 +8,6 @@ from typing import Any, Literal
 from gpuledger.engines import duckdb
 from gpuledger.pipeline.ledger import Ledger
 
-_BATCH = 50_000
-
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -67,8 +65,9 @@ def _purpose(query: str) -> str:
 def _write(con: duckdb.Connection, uri: str, query: str) -> int:
     from deltalake import WriterProperties, write_deltalake
 
-    reader = con.sql(query).to_arrow_reader(_BATCH)
     properties = WriterProperties(compression="ZSTD", max_row_group_size=122_880)
-    write_deltalake(uri, reader, mode="overwrite", schema_mode="overwrite", writer_properties=properties)
+    write_deltalake(
+        uri, con.sql(query), mode="overwrite", schema_mode="overwrite", writer_properties=properties
+    )
     count = con.execute(f"SELECT count(*) FROM ({query})").fetchone()
     return int(count[0]) if count else 0

@@ -211,7 +211,9 @@ def _tie(con: duckdb.Connection, connector: FileConnector, mapped: Mapped, shown
     effective = getattr(connector, "EFFECTIVE_TOTAL", None)
     files = duckdb.literals([file.path for file in mapped.files])
     billed = amortised = None
-    on_bill = "x_CostStatus IS DISTINCT FROM 'Estimated'" if getattr(connector, "ESTIMATES", False) else "true"
+    on_bill = (
+        "x_CostStatus IS DISTINCT FROM 'Estimated'" if getattr(connector, "ESTIMATES", False) else "true"
+    )
     if mapped.files and (connector.TOTAL or effective):
         billed, amortised = con.execute(
             f"SELECT sum(BilledCost), sum(EffectiveCost) FROM read_parquet({files}, hive_partitioning = false) WHERE {on_bill}"

@@ -311,14 +311,13 @@ def _adds(table: "DeltaTable") -> list[dict[str, Any]]:
 
 def _arrow_schema(columns: Sequence[LedgerColumn]) -> "Schema":
     """Let DuckDB say what Arrow types our columns have, so that the two never differ."""
+    from arro3.core import RecordBatchReader
+
     from gpuledger.engines import duckdb
 
     con = duckdb.connect()
     con.execute(f"CREATE TABLE shape ({create_columns(columns)})")
-    reader = con.sql("FROM shape").to_arrow_reader(1)
-    schema: Schema = reader.schema
-    reader.close()
-    return schema
+    return RecordBatchReader.from_stream(con.sql("FROM shape")).schema
 
 
 def slug(text: str) -> str:
