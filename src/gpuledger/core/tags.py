@@ -136,7 +136,7 @@ PREFIXES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 _SEPARATORS: Final = re.compile(r"[-_ .:/]+")
 # Keys that a provider sets by itself: no alias of theirs is missing when they are unmapped.
 _SYSTEM: Final = re.compile(
-    r"^(?:aws:|goog-|k8s-|kubernetes\.io/|oracle-tags\.|x_iam|databricks-instance|vendor$)", re.IGNORECASE
+    r"^(?:aws:|goog-|k8s-(?!label)|kubernetes\.io/|oracle-tags\.|x_iam|databricks-instance|vendor$)", re.IGNORECASE
 )
 
 

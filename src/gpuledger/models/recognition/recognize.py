@@ -75,13 +75,15 @@ def _template() -> str:
         (f"contains(_ai, {_text(f.needs)}) AND regexp_matches(_ai, {_text(f.when)})", str(number))
         for number, f in enumerate(families, 1)
     ]
-    provider = f"lower(ServiceProviderName) IN ({_texts(ai_providers())})"
+    provider = _one_of("ServiceProviderName", ai_providers())
     parts = {
         "relation": "{relation}",
         "aws_types": _AWS_TYPES,
-        "hours": _texts(HOURS),
-        "gpu_hours": _texts(GPU_HOURS),
-        "running": _texts(RUNNING),
+        "consumed_hours": _one_of("ConsumedUnit", HOURS),
+        "priced_hours": _one_of("PricingUnit", HOURS),
+        "consumed_gpu_hours": _one_of("ConsumedUnit", GPU_HOURS),
+        "priced_gpu_hours": _one_of("PricingUnit", GPU_HOURS),
+        "running": f"(?:^|-)(?:{'|'.join(RUNNING)}):",
         "not_running": _NOT_RUNNING,
         "hosts": _HOSTS,
         "gpu_meter": _any("SkuMeter", _GPU_NEEDS),
@@ -141,8 +143,9 @@ def _list(values: Iterable[str], sql_type: str) -> str:
     return f"CAST([{', '.join(values)}] AS {sql_type}[])"
 
 
-def _texts(values: Iterable[str]) -> str:
-    return ", ".join(_text(value) for value in values)
+def _one_of(column: str, values: Iterable[str]) -> str:
+    """Return equality with any of the values; IN with many values would become a join of its own."""
+    return "(" + " OR ".join(f"lower({column}) = {_text(value)}" for value in values) + ")"
 
 
 def _text(value: str) -> str:

@@ -27,12 +27,12 @@ WITH named AS (
         CASE WHEN {gpu_meter} THEN lower(SkuMeter) WHEN {gpu_description} THEN lower(ChargeDescription) END AS _gpu,
         CASE WHEN {ai_meter} THEN lower(SkuMeter) WHEN {ai_description} THEN lower(ChargeDescription) END AS _ai,
         CASE
-            WHEN lower(ConsumedUnit) IN ({hours}) THEN ConsumedQuantity
-            WHEN lower(PricingUnit) IN ({hours}) THEN PricingQuantity
+            WHEN {consumed_hours} THEN ConsumedQuantity
+            WHEN {priced_hours} THEN PricingQuantity
         END AS _hours,
         CASE
-            WHEN lower(ConsumedUnit) IN ({gpu_hours}) THEN ConsumedQuantity
-            WHEN lower(PricingUnit) IN ({gpu_hours}) THEN PricingQuantity
+            WHEN {consumed_gpu_hours} THEN ConsumedQuantity
+            WHEN {priced_gpu_hours} THEN PricingQuantity
         END AS _gpu_hours
     FROM {relation}
 ), matched AS (
@@ -73,7 +73,7 @@ SELECT
             -- Of AWS's usage types with an instance type in them only some are the instance running.
             WHEN CASE
                 WHEN contains(r.SkuMeter, ':')
-                    THEN lower(split_part(split_part(r.SkuMeter, ':', 1), '-', -1)) NOT IN ({running})
+                    THEN NOT regexp_matches(lower(r.SkuMeter), '{running}')
                 ELSE regexp_matches(
                     lower(concat_ws(' ', r.SkuMeter, r.ServiceName, r.ChargeDescription)), '{not_running}'
                 )
