@@ -1,6 +1,7 @@
 """The command line. Each verb is one module of this folder with a click command called `command`."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -69,12 +70,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = 2
-    except GpuledgerError as error:
-        if "--debug" in arguments:
-            raise
-        click.echo(f"Error: {error}", err=True)
-        code = error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except Exception as error:  # noqa: BLE001  # nobody should have to read a traceback who didn't ask for one
+        if "--debug" in arguments:
+            traceback.print_exc()
+        else:
+            click.echo(f"Error: {_explained(error)}", err=True)
+        code = error.exit_code if isinstance(error, GpuledgerError) else 3
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explained(error: Exception) -> str:
+    """Say what failed and what to do; whatever is neither ours nor the file system's is a defect of gpuledger."""
+    if isinstance(error, GpuledgerError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{(error.strerror or str(error)).lower()}\nHint: Check the path, its permissions and the space left."
+    if type(error).__name__ == "OutOfMemoryException":
+        return "the engine needs more memory than it may take\nHint: Raise memory_limit in the [ledger] section of gpuledger.toml."
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}\nHint: This is a defect: please report it with the output of --debug."

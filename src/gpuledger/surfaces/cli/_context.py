@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuledger.diagnostics import Diagnostic
+from gpuledger.errors import UsageError
 
 if TYPE_CHECKING:
     from gpuledger.config import Config
@@ -48,8 +49,16 @@ class Context:
     def ledger(self) -> "Ledger":
         """Open the ledger that options, environment or configuration name."""
         from gpuledger.pipeline.ledger import Ledger
+        from gpuledger.pipeline.locations import is_remote
 
-        return Ledger(self.location or self.config.ledger.location, self.config)
+        location = self.location or self.config.ledger.location
+        if "://" in location and not is_remote(location):
+            raise UsageError(
+                f"no ledger can be at a {location.split('://', 1)[0]}:// address",
+                where=location,
+                hint="Use a folder, or s3://, az://, abfs:// or gs://.",
+            )
+        return Ledger(location, self.config)
 
     def progress(self) -> Callable[[str], None]:
         """Return a function that tells a person what is going on; silent when nobody watches."""
@@ -80,7 +89,7 @@ class Context:
             return
         if self.format == "csv":
             writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(rows[0] if rows else [])
+            writer.writerows(rows[:1])
             writer.writerows([[_cell(value) for value in row.values()] for row in rows])
         else:
             from gpuledger.surfaces.cli._table import show
