@@ -11,7 +11,16 @@ from gpuledger.prices.skus import AiFamily, ai_families, ai_models, ai_needs, ai
 
 # Units whose quantity is hours of an instance, and hours of an accelerator; lower case.
 HOURS = ("hours", "hour", "hrs", "hr", "h", "1 hour", "1 hours", "instance-hours", "instance-hour")
-GPU_HOURS = ("gpu-hours", "gpu-hour", "gpu hours", "gpu hour", "gpu_hours", "gpu_hour", "gpu per hour")
+GPU_HOURS = (
+    "gpu-hours",
+    "gpu-hour",
+    "gpu hours",
+    "gpu hour",
+    "gpu_hours",
+    "gpu_hour",
+    "gpu per hour",
+    "gpu*hour",
+)
 
 # AWS usage types that are an instance running: EC2's, then SageMaker's. Others name an instance type too
 # (EBSOptimized, Reservation, UnusedBox, SoftwareUsage …) and would count the same hour twice.
