@@ -1,5 +1,6 @@
 """The command line. Each verb is one module of this folder with a click command called `command`."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,16 @@ class Verbs(click.Group):
         command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101  # a module of ours without `command` is a defect
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb. A reader that goes away, such as `head`, is no failure."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it exits
+            return 0
+        return code
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,9 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
     except Exception as error:  # noqa: BLE001  # nobody should have to read a traceback who didn't ask for one
         if "--debug" in arguments:
             traceback.print_exc()

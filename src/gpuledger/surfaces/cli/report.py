@@ -42,7 +42,12 @@ def command(context: Context, window: str | None, metric: str) -> None:
             "report", rows, totals={"cost": total, "unattributed": rest["cost"], "data_issues": issues}
         )
         return
-    click.echo(
-        f"Nobody owns {rest['cost']:,.2f} on {rest['resources']:,} resources; the largest is {rest['largest']}.\n"
-    )
-    show(issues, {}, "What could not be read in the data")
+    if rest["resources"]:
+        largest = f"; the largest is {rest['largest']}" if rest["largest"] else ""
+        click.echo(f"Nobody owns {rest['cost']:,.2f} on {rest['resources']:,} resources{largest}.\n")
+    else:
+        click.echo("Every charge has a team, an owner or a cost centre.\n")
+    if issues:
+        show(issues, {}, "What could not be read in the data")
+    else:
+        click.echo("Every value in the data could be read.")
