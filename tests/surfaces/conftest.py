@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from tests.surfaces.shell import EUROS, OCTOBER, SEPTEMBER, bill, gpuledger
 
 
@@ -13,7 +12,13 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, with nothing of the user's around."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("GPULEDGER_LEDGER", "ANTHROPIC_ADMIN_KEY", "OPENAI_ADMIN_KEY", "KUBECONFIG", "PROMETHEUS_URL"):
+    for name in (
+        "GPULEDGER_LEDGER",
+        "ANTHROPIC_ADMIN_KEY",
+        "OPENAI_ADMIN_KEY",
+        "KUBECONFIG",
+        "PROMETHEUS_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

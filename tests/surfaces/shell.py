@@ -48,6 +48,7 @@ def gpuledger(*words: object, environ: Mapping[str, str] | None = None) -> Outco
         except SystemExit as stop:
             code = stop.code
         sys.stdout.flush()
+        sys.stderr.flush()
         texts = out.getvalue().decode(), err.getvalue().decode()
     assert isinstance(code, int)
     return Outcome(code, *texts)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.surfaces.shell import OCTOBER, bill, gpuledger, installed, program
 
 from gpuledger.surfaces.cli import cli
-from tests.surfaces.shell import OCTOBER, bill, gpuledger, installed, program
 
 # Words of the command, keys of each row, keys of the totals, exit code. Run on the ledger of two months.
 INGESTED = "source billing_period delivery_id rows billed_cost effective_cost currency action"
@@ -83,7 +83,11 @@ def test_csv_has_the_same_rows_as_json(ledger: Path, name: str) -> None:
     assert rows
     assert set(keys.split()) <= set(rows[0])
     assert None not in rows[0], "a row has more cells than the header"
-    if name.split()[0] in {"costs", "ledger", "report"}:  # the others change something, or tell the time
+    if name.split(maxsplit=1)[0] in {
+        "costs",
+        "ledger",
+        "report",
+    }:  # the others change something, or tell the time
         told = gpuledger("--format", "json", *words.split()).document["rows"]
         assert rows == [{key: csv_cell(value) for key, value in row.items()} for row in told]
     assert ledger.exists()
@@ -207,5 +211,3 @@ def test_the_ledger_is_named_by_option_environment_or_configuration_in_that_orde
     origin = gpuledger("config", "check", environ=there).document["rows"][0]
     assert (origin["key"], origin["value"]) == ("ledger.location", "from-environment")
     assert "GPULEDGER_LEDGER" in origin["origin"]
-
-

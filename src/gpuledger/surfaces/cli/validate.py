@@ -1,7 +1,10 @@
 """`gpuledger validate`: FOCUS conformance."""
 
+from contextlib import suppress
+
 import click
 
+from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context
 
 _VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
@@ -39,6 +42,7 @@ def command(
     from gpuledger.pipeline import validation
 
     version = focus_version or context.config.ledger.focus_version
+    _refuse_unknown(capabilities, version)
     declared = capabilities or None
     if path is None:
         report = validation.validate_ledger(
@@ -59,6 +63,21 @@ def command(
         title=f"FOCUS {version}, {report.dataset}: rules that failed",
     )
     return 1 if report.violations else 0
+
+
+def _refuse_unknown(capabilities: tuple[str, ...], version: str) -> None:
+    """A misspelled capability would skip rules in silence."""
+    from gpuledger.focus.model import model
+
+    known: set[str] = set()
+    for dataset in ("CostAndUsage", "ContractCommitment"):
+        with suppress(UsageError):  # a dataset that the version lacks
+            known |= model(dataset, version).capabilities
+    if unknown := sorted(set(capabilities) - known):
+        raise UsageError(
+            f"FOCUS {version} knows no capability {unknown[0]!r}",
+            hint=f"There are: {', '.join(sorted(known))}.",
+        )
 
 
 def _short(example: dict[str, object] | None) -> str:
