@@ -156,7 +156,7 @@ def _values(con: duckdb.Connection, period: str) -> Iterator[Check]:
     unowned: Mapping[str, Any] = dict(
         con.execute(
             """SELECT BillingCurrency, CASE WHEN sum(EffectiveCost) > 0 THEN
-                 round(100 * sum(EffectiveCost) FILTER (WHERE x_Team IS NULL AND x_Owner IS NULL AND x_CostCenter IS NULL)
+                 round(100 * coalesce(sum(EffectiveCost) FILTER (WHERE x_Team IS NULL AND x_Owner IS NULL AND x_CostCenter IS NULL), 0)
                        / sum(EffectiveCost), 1)::DECIMAL(9,1) END
                FROM cost_and_usage WHERE x_BillingPeriod = ? GROUP BY 1 ORDER BY 1""",
             [period],
