@@ -47,6 +47,11 @@ def by_manifest(tree: Tree) -> list[Delivery]:
     deliveries = [found for file in manifests if (found := _read_manifest(tree, file)) is not None]
     if not deliveries:
         return plain(tree)
+    return tell_strays(tree, deliveries)
+
+
+def tell_strays(tree: Tree, deliveries: list[Delivery]) -> list[Delivery]:
+    """Put a diagnostic on the first delivery when the tree has data files that no manifest names."""
     named = {file.path for delivery in deliveries for file in delivery.files}
     strays = [file.path for file in tree.files if is_data(file.path) and file.path not in named]
     if strays:
@@ -72,7 +77,7 @@ def _read_manifest(tree: Tree, file: SourceFile) -> Delivery | None:
     if not isinstance(content, Mapping):
         return None
     if "blobs" in content:
-        return _azure(tree, file, content)
+        return azure_manifest(tree, file, content)
     if "dataFiles" in content or "reportKeys" in content:
         return _aws(tree, file, content)
     return None
@@ -104,7 +109,8 @@ def _aws(tree: Tree, file: SourceFile, content: Mapping[str, Any]) -> Delivery:
     )
 
 
-def _azure(tree: Tree, file: SourceFile, content: Mapping[str, Any]) -> Delivery:
+def azure_manifest(tree: Tree, file: SourceFile, content: Mapping[str, Any]) -> Delivery:
+    """Read one run of an Azure export: its blobs with their sizes and row counts."""
     blobs = [blob for blob in content.get("blobs") or () if isinstance(blob, Mapping)]
     keys = [str(blob.get("blobName")) for blob in blobs]
     found, missing = _locate(tree, keys)
