@@ -1,9 +1,9 @@
-"""AWS Cost and Usage Report, the legacy one: csv.gz, zip or Parquet, headers `lineItem/UnblendedCost` or Athena's
-`line_item_unblended_cost`.
+"""AWS Cost and Usage Report, the legacy one, csv.gz, zip or Parquet.
 
-Columns: docs.aws.amazon.com/cur/latest/userguide/data-dictionary.html; layout and manifest:
-…/understanding-report-versions.html. CUR 2.0 took over its columns, so both are mapped by the same SQL, aws_cur2.sql;
-what is known to be missing is said in aws_cur2.py. The legacy report never names accounts.
+Headers are `lineItem/UnblendedCost`, or Athena's `line_item_unblended_cost`. Columns:
+docs.aws.amazon.com/cur/latest/userguide/data-dictionary.html; layout and manifest: …/understanding-report-versions.html.
+CUR 2.0 took over its columns, so both are mapped by the same SQL, aws_cur2.sql; what is known to be missing is said in
+aws_cur2.py. The legacy report never names accounts.
 """
 
 from pathlib import Path

@@ -128,9 +128,10 @@ WITH services (code, name, category, subcategory) AS (VALUES
         instant(bill_billing_period_start_date) AS bill_start,
         -- USE1-BoxUsage:p5.48xlarge is the meter BoxUsage of a p5.48xlarge; us-east-1 has no prefix.
         regexp_extract(split_part(line_item_usage_type, ':', 1), '[A-Za-z0-9]+$') AS meter,
-        starts_with(bill_billing_entity, 'AWS Marketplace') AS marketplace,
+        coalesce(starts_with(bill_billing_entity, 'AWS Marketplace'), false) AS marketplace,
         regexp_matches(line_item_legal_entity, '^(?:Amazon|AWS|AISPL)') AS legal_entity_is_aws,
-        split_line_item_parent_resource_id IS NOT NULL AND coalesce(paid, 0) = 0 AS is_split,
+        split_line_item_parent_resource_id IS NOT NULL
+            AND (paid = 0 OR coalesce(line_item_net_unblended_cost, line_item_unblended_cost) IS NULL) AS is_split,
         coalesce(product_product_name, product ->> '$.product_name') AS product_name,
         coalesce(product_region, product ->> '$.region') AS region,
         coalesce(product_vcpu, product ->> '$.vcpu') AS vcpu,
@@ -177,7 +178,7 @@ WITH services (code, name, category, subcategory) AS (VALUES
         'SavingsPlanNegation' AS type, 'residue' AS role, sum(paid) AS paid, sum(paid) AS gross,
         min(line_item_product_code) AS line_item_product_code,
         min(line_item_usage_start_date) AS line_item_usage_start_date, min(since) AS since, max(until) AS until,
-        'Savings plan: covered usage less its negation' AS line_item_line_item_description
+        'Savings plan: covered usage less its negation' AS line_item_line_item_description, min_by(_file, _row) AS _file, min(_row) AS _row
     FROM lines
     WHERE role IN ('covered', 'negation')
     GROUP BY ALL
@@ -470,8 +471,7 @@ WITH services (code, name, category, subcategory) AS (VALUES
         * EXCLUDE (BilledCost, EffectiveCost, ListCost, ContractedCost, ConsumedQuantity, PricingQuantity, CommitmentDiscountQuantity, x_GpuHours),
         CASE
             WHEN host IS NULL THEN COLUMNS('^(?:Billed|Effective|List|Contracted)Cost$|Quantity$|^x_GpuHours$')
-            ELSE CASE
-                WHEN upper = 1 THEN COLUMNS('^(?:Billed|Effective|List|Contracted)Cost$|Quantity$|^x_GpuHours$')
+            ELSE CASE WHEN upper = 1 THEN COLUMNS('^(?:Billed|Effective|List|Contracted)Cost$|Quantity$|^x_GpuHours$')
                 ELSE CAST(CAST(COLUMNS('^(?:Billed|Effective|List|Contracted)Cost$|Quantity$|^x_GpuHours$') AS DECIMAL(19, 10)) * upper AS DECIMAL(28, 10))
             END - CAST(CAST(COLUMNS('^(?:Billed|Effective|List|Contracted)Cost$|Quantity$|^x_GpuHours$') AS DECIMAL(19, 10)) * lower AS DECIMAL(28, 10))
         END
