@@ -36,3 +36,20 @@ def test_a_product_of_price_and_quantity_is_exact(price: Decimal, amount: Decima
 @pytest.mark.parametrize(("price", "amount"), [("99999999999", "99999999999"), ("1000000", "123456789012")])
 def test_a_product_that_does_not_fit_is_unknown(price: str, amount: str) -> None:
     assert times(Decimal(price), Decimal(amount)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-10-01", "2026-10-01 00:00:00+00"),
+        ("2026-10-01 05:30:00", "2026-10-01 05:30:00+00"),
+        ("2026-10-01T05:30:00+02:00", "2026-10-01 03:30:00+00"),
+        ("2026-10-01 05:30:00 +0000 UTC", "2026-10-01 05:30:00+00"),
+        ("4/1/25", None),  # which of them is the month?
+        ("10/11/12", None),
+        ("infinity", None),
+        ("2023-02-01T30:00:00Z", None),
+    ],
+)
+def test_a_time_is_read_as_it_stands_or_not_at_all(text: str, moment: str | None) -> None:
+    assert CON.execute("SELECT instant(?)::VARCHAR", [text]).fetchone() == (moment,)

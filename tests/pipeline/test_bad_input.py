@@ -235,6 +235,12 @@ def test_a_line_that_is_not_csv_is_named_and_stops_nothing(tmp_path: Path) -> No
     assert billed(ledger) == Decimal("2.50")
 
 
+def test_a_header_that_no_line_fits_is_said(ledger: Ledger, tmp_path: Path) -> None:
+    told = refused(ledger, write(tmp_path / "bill.csv", "1.25,USD", "2.5,USD"))
+    assert "no line can be parsed" in told.message
+    assert told.source.endswith("bill.csv:2")
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 def test_an_empty_file(ledger: Ledger, tmp_path: Path, content: str) -> None:
     path = tmp_path / "empty.csv"

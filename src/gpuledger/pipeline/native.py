@@ -287,7 +287,14 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
 
 
 def _check_counts(delivery: Delivery, native: Native) -> None:
-    lost = sum(1 for told in native.diagnostics if told.code == "bad-line")
+    bad = [told for told in native.diagnostics if told.code == "bad-line"]
+    if bad and not native.rows:
+        raise SourceError(
+            f"no line can be parsed; the first: {bad[0].message[:200]}",
+            where=bad[0].source,
+            hint="Header and lines must have the same cells. Export the file again; nothing in the ledger has changed.",
+        )
+    lost = len(bad)
     for path, expected in delivery.expected_rows.items():
         rows = sum(
             count for shown, count in native.rows_by_file.items() if shown == path or shown.endswith(path)
