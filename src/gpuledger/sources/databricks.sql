@@ -27,8 +27,17 @@ WITH priced AS (
         CASE WHEN upper(record_type) IN ('RETRACTION', 'RESTATEMENT') THEN date_trunc('month', instant(ingestion_date)) END
             AS recorded_month,
         upper(billing_origin_product) AS product,
-        TRY_CAST(usage_metadata AS JSON) AS meta,
-        TRY_CAST(product_features AS JSON) AS features,
+        -- One pass over each JSON text; invalid text gives NULL, and an issue below.
+        TRY(json_extract_string(usage_metadata, [
+            '$.job_id', '$.job_name', '$.warehouse_id', '$.dlt_pipeline_id', '$.endpoint_id', '$.endpoint_name',
+            '$.ai_gateway.endpoint_id', '$.ai_gateway.endpoint_name', '$.ai_gateway.destination_model', '$.app_id',
+            '$.app_name', '$.database_instance_id', '$.ai_runtime_workload_id', '$.run_name', '$.cluster_id',
+            '$.notebook_id', '$.node_type'
+        ])) AS meta,
+        TRY(json_extract_string(product_features, [
+            '$.is_serverless', '$.is_photon', '$.serving_type', '$.model_serving.offering_type', '$.jobs_tier', '$.sql_tier'
+        ])) AS features,
+        TRY(identity_metadata ->> '$.run_as') AS run_as,
         list_filter(l.prices, lambda p: began >= p.since AND (p.until IS NULL OR began < p.until))[1] AS at_list,
         list_filter(
             a.prices,
@@ -40,6 +49,17 @@ WITH priced AS (
     LEFT JOIN priced AS a
         ON a.own AND a.sku_name = u.sku_name AND a.cloud = u.cloud AND a.unit = coalesce(u.usage_unit, '')
     WHERE u.price_start_time IS NULL
+), named AS (
+    SELECT
+        *,
+        meta[1] AS job_id, meta[2] AS job_name, meta[3] AS warehouse_id, meta[4] AS pipeline_id,
+        coalesce(meta[5], meta[7], meta[6], meta[8]) AS endpoint_id, coalesce(meta[6], meta[8]) AS endpoint_name,
+        meta[9] AS destination_model, meta[10] AS app_id, meta[11] AS app_name, meta[12] AS database_id,
+        meta[13] AS workload_id, meta[14] AS run_name, meta[15] AS cluster_id, meta[16] AS notebook_id,
+        meta[17] AS node_type,
+        features[1] AS is_serverless, features[2] AS is_photon, features[3] AS serving_type,
+        features[4] AS offering_type, features[5] AS jobs_tier, features[6] AS sql_tier
+    FROM usage_lines
 ), costs AS (
     SELECT
         *,
@@ -49,27 +69,19 @@ WITH priced AS (
         greatest(usage_month, recorded_month) AS billing_month,
         -- The object that the usage is of; which id that is depends on the product.
         CASE
-            WHEN product = 'JOBS' THEN {'type': 'Job', 'id': meta ->> '$.job_id', 'name': meta ->> '$.job_name'}
-            WHEN product = 'SQL' THEN {'type': 'SQL Warehouse', 'id': meta ->> '$.warehouse_id', 'name': NULL}
+            WHEN product = 'JOBS' THEN {'type': 'Job', 'id': job_id, 'name': job_name}
+            WHEN product = 'SQL' THEN {'type': 'SQL Warehouse', 'id': warehouse_id, 'name': NULL}
             WHEN product IN ('DLT', 'LAKEFLOW_CONNECT', 'ONLINE_TABLES')
-                THEN {'type': 'Pipeline', 'id': meta ->> '$.dlt_pipeline_id', 'name': NULL}
-            WHEN product IN ('MODEL_SERVING', 'VECTOR_SEARCH', 'AI_FUNCTIONS', 'AI_GATEWAY') THEN {
-                'type': 'Endpoint',
-                'id': coalesce(
-                    meta ->> '$.endpoint_id', meta ->> '$.ai_gateway.endpoint_id',
-                    meta ->> '$.endpoint_name', meta ->> '$.ai_gateway.endpoint_name'
-                ),
-                'name': coalesce(meta ->> '$.endpoint_name', meta ->> '$.ai_gateway.endpoint_name')
-            }
-            WHEN product = 'APPS' THEN {'type': 'App', 'id': meta ->> '$.app_id', 'name': meta ->> '$.app_name'}
-            WHEN product = 'DATABASE'
-                THEN {'type': 'Database Instance', 'id': meta ->> '$.database_instance_id', 'name': NULL}
-            WHEN product = 'AI_RUNTIME'
-                THEN {'type': 'AI Runtime Workload', 'id': meta ->> '$.ai_runtime_workload_id', 'name': NULL}
+                THEN {'type': 'Pipeline', 'id': pipeline_id, 'name': NULL}
+            WHEN product IN ('MODEL_SERVING', 'VECTOR_SEARCH', 'AI_FUNCTIONS', 'AI_GATEWAY')
+                THEN {'type': 'Endpoint', 'id': endpoint_id, 'name': endpoint_name}
+            WHEN product = 'APPS' THEN {'type': 'App', 'id': app_id, 'name': app_name}
+            WHEN product = 'DATABASE' THEN {'type': 'Database Instance', 'id': database_id, 'name': NULL}
+            WHEN product = 'AI_RUNTIME' THEN {'type': 'AI Runtime Workload', 'id': workload_id, 'name': NULL}
             WHEN product = 'FOUNDATION_MODEL_TRAINING'
-                THEN {'type': 'Training Run', 'id': meta ->> '$.run_name', 'name': meta ->> '$.run_name'}
+                THEN {'type': 'Training Run', 'id': run_name, 'name': run_name}
         END AS object
-    FROM usage_lines
+    FROM named
 )
 SELECT
     record_id AS x_OriginChargeId,
@@ -141,40 +153,33 @@ SELECT
         WHEN price IS NOT NULL
             THEN concat_ws('/', sku_name, cloud, strftime(coalesce(own.since, at_list.since), '%Y-%m-%d'))
     END AS SkuPriceId,
-    CASE WHEN features IS NOT NULL OR meta IS NOT NULL THEN json_object(
-        'x_IsServerless', features -> '$.is_serverless',
-        'x_IsPhoton', features -> '$.is_photon',
-        'x_ServingType', features ->> '$.serving_type',
-        'x_OfferingType', features ->> '$.model_serving.offering_type',
-        'x_JobsTier', features ->> '$.jobs_tier',
-        'x_SqlTier', features ->> '$.sql_tier'
+    CASE WHEN features IS NOT NULL THEN json_object(
+        'x_IsServerless', TRY_CAST(is_serverless AS BOOLEAN),
+        'x_IsPhoton', TRY_CAST(is_photon AS BOOLEAN),
+        'x_ServingType', serving_type,
+        'x_OfferingType', offering_type,
+        'x_JobsTier', jobs_tier,
+        'x_SqlTier', sql_tier
     ) END::VARCHAR AS SkuPriceDetails,
-    meta ->> '$.node_type' AS x_InstanceType,
-    CASE WHEN usage_type = 'TOKEN' THEN coalesce(
-        meta ->> '$.ai_gateway.destination_model',
-        -- Databricks' own pay-per-token endpoints are called after their model.
-        nullif(regexp_extract(meta ->> '$.endpoint_name', '^databricks-(.+)$', 1), '')
-    ) END AS x_AiModel,
+    node_type AS x_InstanceType,
+    -- Databricks' own pay-per-token endpoints are called after their model.
     CASE
-        WHEN features ->> '$.model_serving.offering_type' ILIKE '%BATCH%' THEN 'batch'
-        WHEN features ->> '$.model_serving.offering_type' ILIKE '%PROVISIONED%' THEN 'provisioned'
-    END AS x_ServiceTier,
-    coalesce(object.id, meta ->> '$.cluster_id', meta ->> '$.notebook_id', meta ->> '$.warehouse_id', meta ->> '$.job_id')
-        AS ResourceId,
+        WHEN usage_type = 'TOKEN'
+            THEN coalesce(destination_model, nullif(regexp_extract(endpoint_name, '^databricks-(.+)$', 1), ''))
+    END AS x_AiModel,
+    CASE WHEN offering_type ILIKE '%BATCH%' THEN 'batch' WHEN offering_type ILIKE '%PROVISIONED%' THEN 'provisioned' END
+        AS x_ServiceTier,
+    coalesce(object.id, cluster_id, notebook_id, warehouse_id, job_id) AS ResourceId,
     object.name AS ResourceName,
     CASE
         WHEN object.id IS NOT NULL THEN object.type
-        WHEN meta ->> '$.cluster_id' IS NOT NULL THEN 'Cluster'
-        WHEN meta ->> '$.notebook_id' IS NOT NULL THEN 'Notebook'
-        WHEN meta ->> '$.warehouse_id' IS NOT NULL THEN 'SQL Warehouse'
-        WHEN meta ->> '$.job_id' IS NOT NULL THEN 'Job'
+        WHEN cluster_id IS NOT NULL THEN 'Cluster'
+        WHEN notebook_id IS NOT NULL THEN 'Notebook'
+        WHEN warehouse_id IS NOT NULL THEN 'SQL Warehouse'
+        WHEN job_id IS NOT NULL THEN 'Job'
     END AS ResourceType,
-    CASE
-        WHEN TRY_CAST(identity_metadata AS JSON) ->> '$.run_as' IS NOT NULL THEN map_concat(
-            tag_map(custom_tags), MAP {'x_run_as': TRY_CAST(identity_metadata AS JSON) ->> '$.run_as'}
-        )
-        ELSE tag_map(custom_tags)
-    END AS Tags,
+    CASE WHEN run_as IS NOT NULL THEN map_concat(tag_map(custom_tags), MAP {'x_run_as': run_as}) ELSE tag_map(custom_tags) END
+        AS Tags,
     map_from_entries(list_filter(
         [
             {'key': 'usage_metadata', 'value': usage_metadata},
@@ -192,7 +197,7 @@ SELECT
         issue('ChargePeriodStart', usage_start_time, began),
         issue('ChargePeriodEnd', usage_end_time, instant(usage_end_time)),
         issue('Tags', custom_tags, CASE WHEN custom_tags IN ('{}', '[]') THEN '' ELSE tag_map(custom_tags)::VARCHAR END),
-        issue('usage_metadata', usage_metadata, TRY_CAST(usage_metadata AS JSON)::VARCHAR)
+        CASE WHEN usage_metadata IS NOT NULL AND meta IS NULL THEN 'usage_metadata: not JSON' END
     ), '') AS x_DataIssues,
     _file,
     _row
