@@ -78,7 +78,6 @@ SELECT
     term_start AS ContractPeriodStart,
     term_end AS ContractPeriodEnd,
     line_item_currency_code AS BillingCurrency,
-    line_item_currency_code AS PricingCurrency,
     coalesce(issuer, 'Amazon Web Services, Inc.') AS InvoiceIssuerName,
     'AWS' AS ServiceProviderName,
     'Discount' AS ContractCommitmentBenefitCategory,

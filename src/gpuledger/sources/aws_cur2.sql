@@ -241,7 +241,6 @@ WITH services (code, name, category, subcategory) AS (VALUES
         line_item_usage_account_name AS SubAccountName,
         CASE WHEN line_item_usage_account_id IS NOT NULL THEN 'Member Account' END AS SubAccountType,
         line_item_currency_code AS BillingCurrency,
-        coalesce(pricing_currency, line_item_currency_code) AS PricingCurrency,
         bill_start AS BillingPeriodStart,
         instant(bill_billing_period_end_date) AS BillingPeriodEnd,
         since AS ChargePeriodStart,
@@ -300,10 +299,10 @@ WITH services (code, name, category, subcategory) AS (VALUES
         END AS ListUnitPrice,
         CASE
             WHEN role = 'discounted' THEN money(pricing_public_on_demand_rate)
-            WHEN (measured OR role IN ('prepaid', 'fee')) AND line_item_net_unblended_cost IS NOT NULL THEN money(line_item_net_unblended_rate)
-            WHEN measured OR role IN ('prepaid', 'fee') THEN money(line_item_unblended_rate)
+            WHEN measured OR role IN ('prepaid', 'fee') THEN money(CASE WHEN paid <> gross THEN line_item_net_unblended_rate ELSE line_item_unblended_rate END)
         END AS ContractedUnitPrice,
         CASE
+            WHEN ChargeClass IS NOT NULL THEN NULL
             WHEN role = 'usage' AND contains(meter, 'Spot') OR meter = 'CapacityBlockFee' THEN 'Dynamic'
             WHEN role IN ('covered', 'discounted', 'unused') THEN 'Committed'
             WHEN role IN ('usage', 'prepaid', 'fee') THEN 'Standard'
@@ -355,7 +354,7 @@ WITH services (code, name, category, subcategory) AS (VALUES
         coalesce(CASE WHEN NOT marketplace THEN s.name END, product_name, product_servicecode, line_item_product_code, 'Other') AS ServiceName,
         coalesce(s.category, 'Other') AS ServiceCategory,
         coalesce(s.subcategory, 'Other (Other)') AS ServiceSubcategory,
-        CASE WHEN measured OR role IN ('unused', 'prepaid', 'fee') THEN coalesce(
+        CASE WHEN ChargeCategory IN ('Usage', 'Purchase') AND ChargeClass IS NULL THEN coalesce(
             product_sku, nullif(concat_ws('/', line_item_product_code, line_item_usage_type, line_item_operation), '')
         ) END AS SkuId,
         CASE WHEN SkuId IS NOT NULL THEN coalesce(pricing_rate_code, SkuId) END AS SkuPriceId,
@@ -406,6 +405,7 @@ WITH services (code, name, category, subcategory) AS (VALUES
             {'key': 'line_item_iam_principal', 'value': line_item_iam_principal},
             {'key': 'line_item_user_identifier', 'value': line_item_user_identifier},
             {'key': 'line_item_tax_type', 'value': line_item_tax_type},
+            {'key': 'pricing_currency', 'value': CASE WHEN pricing_currency <> line_item_currency_code THEN pricing_currency END},
             {'key': 'bill_billing_entity', 'value': CASE WHEN bill_billing_entity <> 'AWS' THEN bill_billing_entity END},
             {'key': 'discount', 'value': nullif(discount, '{}')},
             {'key': 'capacity_reservation_type', 'value': capacity_reservation_capacity_reservation_type},
@@ -493,8 +493,8 @@ SELECT
     CASE WHEN ChargeCategory IN ('Usage', 'Purchase') AND CommitmentDiscountQuantity IS NOT NULL THEN concat(
         '{"Elements":[{"ContractId":', to_json(CommitmentDiscountId), ',"ContractCommitmentId":', to_json(CommitmentDiscountId),
         CASE CommitmentDiscountCategory
-            WHEN 'Spend' THEN concat(',"ContractCommitmentAppliedCost":', CommitmentDiscountQuantity)
-            ELSE concat(',"ContractCommitmentAppliedQuantity":', CommitmentDiscountQuantity, ',"ContractCommitmentAppliedUnit":', to_json(CommitmentDiscountUnit))
+            WHEN 'Spend' THEN concat(',"ContractCommitmentAppliedCost":', CommitmentDiscountQuantity, ',"ContractCommitmentAppliedQuantity":null,"ContractCommitmentAppliedUnit":null')
+            ELSE concat(',"ContractCommitmentAppliedCost":null,"ContractCommitmentAppliedQuantity":', CommitmentDiscountQuantity, ',"ContractCommitmentAppliedUnit":', to_json(CommitmentDiscountUnit))
         END, '}]}'
     ) END AS ContractApplied
 FROM parted
