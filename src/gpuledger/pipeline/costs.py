@@ -124,27 +124,14 @@ def ask(con: duckdb.Connection, relation: str, question: Question) -> Answer:
 
     Raises UsageError when the charges have several currencies that the question doesn't keep apart.
     """
-    metric = METRICS.get(question.metric.casefold())
-    if metric is None:
-        raise UsageError(f"no metric {question.metric!r}", hint=f"There are: {', '.join(METRICS)}.")
-    groups = [expression(name, allocated=question.allocated) for name in question.group_by]
-    where = predicate(question)
-    currency = _one_currency(con, relation, where)
-    by_currency = '"BillingCurrency"' in groups
-    if len(currency) > 1 and not by_currency:
-        raise UsageError(
-            f"these charges are in {', '.join(str(code or 'no stated currency') for code in currency)}; sums of several currencies mean nothing",
-            hint=f"Add --group-by BillingCurrency, or --where BillingCurrency={currency[0] or ''}.",
-        )
-    keys = "".join(f"{group} AS k{place}, " for place, group in enumerate(groups))
-    grouping = f"GROUP BY {', '.join(f'k{place}' for place in range(len(groups)))}" if groups else ""
-    order = ", ".join(["cost DESC NULLS LAST", *(f"k{place}" for place in range(len(groups)))])
-    rows = con.execute(
-        f"SELECT {keys}sum({quoted(metric)}) AS cost, count(*) AS charges FROM {relation} WHERE {where} {grouping} ORDER BY {order}"
-    ).fetchall()
+    sums = statement(relation, question)
+    currency = one_currency(con, relation, question)
+    rows = con.execute(sums).fetchall()
     answer = Answer(currency=currency[0] if len(currency) == 1 else None)
     answer.rows = [
-        dict(zip([*question.group_by, "cost"], row[:-1], strict=True)) for row in rows if groups or row[-1]
+        dict(zip([*question.group_by, "cost"], row[:-1], strict=True))
+        for row in rows
+        if question.group_by or row[-1]
     ]
     answer.rows = answer.rows[: question.limit]
     answer.charges = sum(row[-1] for row in rows)
@@ -154,6 +141,34 @@ def ask(con: duckdb.Connection, relation: str, question: Question) -> Answer:
     return answer
 
 
-def _one_currency(con: duckdb.Connection, relation: str, where: str) -> list[str | None]:
-    found = con.execute(f"SELECT DISTINCT BillingCurrency FROM {relation} WHERE {where} LIMIT 20").fetchall()
-    return sorted((row[0] for row in found), key=lambda code: code or "")
+def statement(relation: str, question: Question) -> str:
+    """Return SQL that answers a question: columns k0, k1, … for the groups, `cost` and `charges`, largest cost first.
+
+    It adds up whatever currencies there are: `one_currency` first.
+    """
+    metric = METRICS.get(question.metric.casefold())
+    if metric is None:
+        raise UsageError(f"no metric {question.metric!r}", hint=f"There are: {', '.join(METRICS)}.")
+    groups = [expression(name, allocated=question.allocated) for name in question.group_by]
+    keys = "".join(f"{group} AS k{place}, " for place, group in enumerate(groups))
+    grouping = f"GROUP BY {', '.join(f'k{place}' for place in range(len(groups)))}" if groups else ""
+    order = ", ".join(["cost DESC NULLS LAST", *(f"k{place}" for place in range(len(groups)))])
+    return (
+        f"SELECT {keys}sum({quoted(metric)}) AS cost, count(*) AS charges FROM {relation} "
+        f"WHERE {predicate(question)} {grouping} ORDER BY {order}"
+    )
+
+
+def one_currency(con: duckdb.Connection, relation: str, question: Question) -> list[str | None]:
+    """Return the currencies of the charges in question. Raises UsageError when it would add several up."""
+    found = con.execute(
+        f"SELECT DISTINCT BillingCurrency FROM {relation} WHERE {predicate(question)} LIMIT 20"
+    ).fetchall()
+    currency = sorted((row[0] for row in found), key=lambda code: code or "")
+    apart = '"BillingCurrency"' in [expression(name) for name in question.group_by]
+    if len(currency) > 1 and not apart:
+        raise UsageError(
+            f"these charges are in {', '.join(str(code or 'no stated currency') for code in currency)}; sums of several currencies mean nothing",
+            hint=f"Add --group-by BillingCurrency, or --where BillingCurrency={currency[0] or ''}.",
+        )
+    return currency
