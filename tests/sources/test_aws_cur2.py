@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sources.aws_bills import (
     COMMITMENTS,
@@ -290,34 +290,40 @@ def test_a_split_line_with_a_cost_of_its_own_is_a_charge(tmp_path: Path) -> None
 
 
 AMOUNT = st.decimals(min_value=0, max_value=99, places=10).map(str)
-
-
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    hosts=st.lists(AMOUNT, min_size=1, max_size=2),
-    pods=st.lists(st.tuples(st.sampled_from("abcd"), AMOUNT, AMOUNT), min_size=1, max_size=6),
+SHARED_HOUR = st.tuples(
+    st.lists(AMOUNT, min_size=1, max_size=2),  # the instance's charges: part of the hour may be covered
+    st.lists(st.tuples(st.sampled_from("abcd"), AMOUNT, AMOUNT), max_size=6),
 )
+
+
+@settings(max_examples=3, deadline=None)
+@given(hours=st.lists(SHARED_HOUR, min_size=1, max_size=24))
 def test_shares_add_up_to_the_host_exactly(
-    tmp_path_factory: pytest.TempPathFactory, hosts: list[str], pods: list[tuple[str, str, str]]
+    tmp_path_factory: pytest.TempPathFactory, hours: list[tuple[list[str], list[tuple[str, str, str]]]]
 ) -> None:
-    lines = [host(cost, identity_line_item_id=f"h{n}") for n, cost in enumerate(hosts)]
-    rows = mapped(lines + [pod(*one) for one in pods], tmp_path_factory.mktemp("split"))
-    for number, cost in enumerate(hosts):
-        shares = [row for row in rows if row["x_SourceRow"] == number + 1]
-        for column, whole in (
-            ("BilledCost", Decimal(cost)),
-            ("ListCost", Decimal(16)),
-            ("ConsumedQuantity", Decimal(1)),
-        ):
-            assert total(shares, column) == whole
-            assert all(row[column] >= 0 for row in shares)
-        ratios = [
-            Decimal(str(element["AllocatedRatio"]))
-            for row in shares
-            if row["AllocatedMethodDetails"]
-            for element in json.loads(row["AllocatedMethodDetails"], parse_float=Decimal)["Elements"]
-        ]
-        assert not ratios or sum(ratios) == 1
+    lines, whole = [], {}
+    for hour, (charges, pods) in enumerate(hours):
+        when = {
+            "usage_start_date": f"2026-10-01T{hour:02}:00:00Z",
+            "usage_end_date": f"2026-10-01T{hour:02}:59:59Z",
+        }
+        for number, cost in enumerate(charges):
+            whole[f"{hour}/{number}"] = Decimal(cost)
+            lines.append(host(cost, identity_line_item_id=f"{hour}/{number}", **when))
+        lines += [pod(*one, **when) for one in pods]
+    rows = mapped(lines, tmp_path_factory.mktemp("split"))
+    assert total(rows, "BilledCost") == sum(whole.values())
+    shares: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["AllocatedMethodId"]:
+            shares.setdefault(row["x_OriginChargeId"], []).append(row)
+    for origin, found in shares.items():
+        assert total(found, "BilledCost") == whole[origin]
+        assert total(found, "ListCost") == 16
+        assert total(found, "ConsumedQuantity") == 1
+        assert all(row["BilledCost"] >= 0 for row in found)
+        details = [json.loads(row["AllocatedMethodDetails"], parse_float=Decimal) for row in found]
+        assert sum(element["AllocatedRatio"] for one in details for element in one["Elements"]) == 1
 
 
 def export(root: Path, execution: str, moment: str, cost: str, *, complete: bool = True) -> Path:
