@@ -164,6 +164,17 @@ def test_no_known_key_changes_nothing(con: duckdb.Connection) -> None:
     assert tags.tagged_sql("ledger", ALL, ["Name"]) == "SELECT * FROM ledger"
 
 
+def test_keys_of_the_first_rows_and_what_they_miss(con: duckdb.Connection) -> None:
+    add(con, {"team": "a", "Name": "x"})
+    add(con, {"owner": "b", "Note": "y"}, allocated={"team": "c"})
+    some = tags.tag_keys(con, "ledger", first=1)
+    assert some == ["Name", "team"]
+    every = tags.tag_keys(con, "ledger", ("AllocatedTags", "Tags"))
+    assert every == ["Name", "Note", "owner", "team"]
+    assert tags.missed_keys(ALL, some, every) == ["owner"]  # Note has no canonical name: nothing is lost
+    assert tags.missed_keys(ALL, every, every) == []
+
+
 def test_coverage_is_sums_over_sums(con: duckdb.Connection) -> None:
     add(con, {"team": "a"}, cost=90)
     add(con, {"Name": "x"}, cost=10)

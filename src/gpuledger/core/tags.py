@@ -136,7 +136,8 @@ PREFIXES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 _SEPARATORS: Final = re.compile(r"[-_ .:/]+")
 # Keys that a provider sets by itself: no alias of theirs is missing when they are unmapped.
 _SYSTEM: Final = re.compile(
-    r"^(?:aws:|goog-|k8s-(?!label)|kubernetes\.io/|oracle-tags\.|x_iam|databricks-instance|vendor$)", re.IGNORECASE
+    r"^(?:aws:|goog-|k8s-(?!label)|kubernetes\.io/|oracle-tags\.|x_iam|databricks-instance|vendor$)",
+    re.IGNORECASE,
 )
 
 
@@ -214,13 +215,28 @@ def _check(table: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-def tag_keys(con: Connection, relation: str, columns: Sequence[str] = ("Tags",)) -> list[str]:
-    """Return the distinct keys of the MAP columns of a relation, sorted. One pass over these columns only."""
+def tag_keys(
+    con: Connection, relation: str, columns: Sequence[str] = ("Tags",), *, first: int | None = None
+) -> list[str]:
+    """Return the distinct keys of the MAP columns of a relation, sorted. One pass over these columns only.
+
+    `first` looks at that many rows only: building a MAP from text is costly, and nearly all keys of a bill occur
+    early. Whoever uses it must check what was written with `missed_keys`.
+    """
+    limit = "" if first is None else f" LIMIT {first:d}"
+    listed = ", ".join(f'"{column}"' for column in columns)
+    source = f"(SELECT {listed} FROM {relation}{limit})"
     parts = " UNION ALL ".join(
-        f'SELECT unnest(map_keys("{column}")) AS key FROM {relation}' for column in columns
+        f'SELECT unnest(map_keys("{column}")) AS key FROM {source}' for column in columns
     )
     rows = con.execute(f"SELECT DISTINCT key FROM ({parts}) WHERE key IS NOT NULL ORDER BY key").fetchall()
     return [str(row[0]) for row in rows]
+
+
+def missed_keys(known: TagAliases, looked_up: Iterable[str], present: Iterable[str]) -> list[str]:
+    """Return the keys among `present` that have a canonical name and weren't among those looked up, sorted."""
+    mapped = {key for keys in known.resolve(present).values() for key in keys}
+    return sorted(mapped - set(looked_up))
 
 
 def tag_expressions(keys: Mapping[str, Sequence[str]], columns: Sequence[str] = ("Tags",)) -> dict[str, str]:

@@ -77,14 +77,13 @@ def recognition_sql(relation: str) -> str:
 def _template() -> str:
     patterns, families = gpu_sku_patterns(), ai_families()
     gpu_sku = [
-        (f"contains(_gpu, {_text(p.needs)}) AND regexp_matches(_gpu, {_text(p.pattern)})", str(number))
+        (f"contains(_text, {_text(p.needs)}) AND regexp_matches(_text, {_text(p.pattern)})", str(number))
         for number, p in enumerate(patterns, 1)
     ]
     family = [
-        (f"contains(_ai, {_text(f.needs)}) AND regexp_matches(_ai, {_text(f.when)})", str(number))
+        (f"contains(_text, {_text(f.needs)}) AND regexp_matches(_text, {_text(f.when)})", str(number))
         for number, f in enumerate(families, 1)
     ]
-    provider = _one_of("ServiceProviderName", ai_providers())
     parts = {
         "relation": "{relation}",
         "aws_types": _AWS_TYPES,
@@ -95,12 +94,10 @@ def _template() -> str:
         "running": f"(?:^|-)(?:{'|'.join(RUNNING)}):",
         "not_running": _NOT_RUNNING,
         "hosts": _HOSTS,
-        "gpu_meter": _any("SkuMeter", _GPU_NEEDS),
-        "gpu_description": _any("ChargeDescription", _GPU_NEEDS),
-        "ai_meter": f"{_any('SkuMeter', ai_needs())} OR (SkuMeter IS NOT NULL AND {provider})",
-        "ai_description": f"{_any('ChargeDescription', ai_needs())} OR {provider}",
-        "gpu_sku": _cases([("_gpu IS NULL", "NULL"), *gpu_sku]),
-        "ai_family": _cases([("_ai IS NULL", "NULL"), *family]),
+        "telling": f"(?i){'|'.join((*_GPU_NEEDS, *ai_needs()))}",
+        "ai_provider": _one_of("ServiceProviderName", ai_providers()),
+        "gpu_sku": _cases([("_text IS NULL", "NULL"), *gpu_sku]),
+        "ai_family": _cases([("_text IS NULL", "NULL"), *family]),
         "ai_spelling": _per_family(families, _spelling),
         "ai_token": _per_family(families, lambda f: _first(f.tokens, "NULL")),
         "ai_tier": _per_family(families, lambda f: _first(f.tiers, "'standard'")),
@@ -115,9 +112,9 @@ def _template() -> str:
 
 def _spelling(family: AiFamily) -> str:
     if family.model:
-        found = f"nullif(regexp_extract(_ai, {_text(family.model)}, 1), '')"
+        found = f"nullif(regexp_extract(_text, {_text(family.model)}, 1), '')"
     elif family.strip:
-        found = f"nullif(regexp_replace(_ai, {_text(family.strip)}, '', 'g'), '')"
+        found = f"nullif(regexp_replace(_text, {_text(family.strip)}, '', 'g'), '')"
     elif family.service:
         found = f"nullif(regexp_extract(lower(ServiceName), {_text(family.service)}, 1), '')"
     else:
@@ -136,16 +133,12 @@ def _per_family(families: Sequence[AiFamily], of: Callable[[AiFamily], str]) -> 
 
 def _first(words: Iterable[tuple[str, str]], otherwise: str) -> str:
     """The value of the first literal in the text; '' stands for unknown."""
-    found = [(f"contains(_ai, {_text(literal)})", _nullable(value)) for literal, value in words]
+    found = [(f"contains(_text, {_text(literal)})", _nullable(value)) for literal, value in words]
     return f"CASE {_cases(found)} ELSE {otherwise} END" if found else otherwise
 
 
 def _cases(pairs: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"WHEN {condition} THEN {value}" for condition, value in pairs)
-
-
-def _any(column: str, literals: Iterable[str]) -> str:
-    return " OR ".join(f"contains(lower({column}), {_text(literal)})" for literal in literals)
 
 
 def _list(values: Iterable[str], sql_type: str) -> str:

@@ -24,8 +24,13 @@ WITH named AS (
                     THEN nullif(regexp_extract(lower(ChargeDescription), '{aws_types}', 1), '')
             END
         ) AS _type,
-        CASE WHEN {gpu_meter} THEN lower(SkuMeter) WHEN {gpu_description} THEN lower(ChargeDescription) END AS _gpu,
-        CASE WHEN {ai_meter} THEN lower(SkuMeter) WHEN {ai_description} THEN lower(ChargeDescription) END AS _ai,
+        -- The text that may name an accelerator or an AI model. A meter of one word with dashes is a usage type of
+        -- AWS; what describes it says nothing more.
+        CASE
+            WHEN regexp_matches(SkuMeter, '{telling}') THEN lower(SkuMeter)
+            WHEN contains(SkuMeter, '-') AND NOT contains(SkuMeter, ' ') THEN NULL
+            WHEN regexp_matches(ChargeDescription, '{telling}') OR {ai_provider} THEN lower(ChargeDescription)
+        END AS _text,
         CASE
             WHEN {consumed_hours} THEN ConsumedQuantity
             WHEN {priced_hours} THEN PricingQuantity
@@ -53,7 +58,7 @@ WITH named AS (
 )
 SELECT
     r.* EXCLUDE (
-        _type, _gpu, _ai, _hours, _gpu_hours, _sku, _family, _spelled, _token, _tier, _spelling
+        _type, _text, _hours, _gpu_hours, _sku, _family, _spelled, _token, _tier, _spelling
     ) REPLACE (
         coalesce(r.x_GpuModel, t.gpu_model, {sku_models}[r._sku]) AS x_GpuModel,
         coalesce(r.x_GpuCount, t.gpu_count) AS x_GpuCount,
