@@ -98,7 +98,12 @@ def _write(
     out: Path,
     aliases: TagAliases | None = None,
 ) -> Mapped:
-    con.execute(f"CREATE OR REPLACE VIEW mapped_{table} AS {query.rstrip().rstrip(';')}")
+    query = query.rstrip().rstrip(";")
+    if getattr(connector, "BLOCKING", False):  # its joins run once: the views below are read several times
+        scratch = duckdb.literal(out / f"mapped_{table}.parquet")
+        con.execute(f"COPY ({query}) TO {scratch} ({duckdb.PARQUET})")
+        query = f"FROM read_parquet({scratch})"
+    con.execute(f"CREATE OR REPLACE VIEW mapped_{table} AS {query}")
     given = duckdb.columns(con, f"mapped_{table}")
     ledger = [column for column in TABLES[table] if column.name not in PARTITION_COLUMNS]
     full = _complete(connector, ledger, given)
