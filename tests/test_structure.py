@@ -176,4 +176,10 @@ def test_a_connector_has_its_select(module: Path) -> None:
     selects = any(
         isinstance(part, ast.FunctionDef) and part.name in {"select", "configure"} for part in parts
     )
-    assert selects or module.with_suffix(".sql").is_file(), f"no {module.stem}.sql beside {name(module)}"
+    others = [
+        ast.literal_eval(part.value)
+        for part in parts
+        if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "SQL"
+    ]
+    stem = next(iter(others), module.stem)
+    assert selects or (module.parent / f"{stem}.sql").is_file(), f"no {stem}.sql beside {name(module)}"
