@@ -196,7 +196,7 @@ SELECT
         issue('PricingQuantity', usage_quantity, amount),
         issue('ChargePeriodStart', usage_start_time, began),
         issue('ChargePeriodEnd', usage_end_time, instant(usage_end_time)),
-        issue('Tags', custom_tags, CASE WHEN custom_tags IN ('{}', '[]') THEN '' ELSE tag_map(custom_tags)::VARCHAR END),
+        CASE WHEN custom_tags NOT IN ('{}', '[]') AND tag_map(custom_tags) IS NULL THEN 'Tags: not JSON' END,
         CASE WHEN usage_metadata IS NOT NULL AND meta IS NULL THEN 'usage_metadata: not JSON' END
     ), '') AS x_DataIssues,
     _file,
