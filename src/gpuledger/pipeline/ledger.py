@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,11 @@ class Ledger:
                 where=f"sources.{name}",
                 hint=f'{connector.TITLE} is read from files: say where, path = "…".',
             )
-        return poll.poll(self.store, name, connector, section.settings, progress=progress)
+        now = datetime.now(UTC)
+        before = now.replace(day=1) - timedelta(days=1)
+        window = windows.parse(f"{before:%Y-%m}..{now:%Y-%m}", now)  # last month may still be restated
+        options = Options(force=force, progress=progress, tags=self.config.tags)
+        return poll.poll(self.store, name, connector, section.settings, window, options=options)
 
     def connect(
         self, as_of: datetime | int | None = None, *, memory_limit: str | None = None

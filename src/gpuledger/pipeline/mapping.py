@@ -104,7 +104,11 @@ def _write(
         con.execute(f"COPY ({query}) TO {scratch} ({duckdb.PARQUET})")
         query = f"FROM read_parquet({scratch})"
     con.execute(f"CREATE OR REPLACE VIEW mapped_{table} AS {query}")
-    given = duckdb.columns(con, f"mapped_{table}")
+    given = types = duckdb.columns(con, f"mapped_{table}")
+    source = f"mapped_{table}"
+    if aliases is not None:
+        con.execute(f"CREATE OR REPLACE VIEW tagged AS {enrich.parsed_tags(con, source, given, aliases)}")
+        given, source = duckdb.columns(con, "tagged"), "tagged"
     ledger = [column for column in TABLES[table] if column.name not in PARTITION_COLUMNS]
     full = _complete(connector, ledger, given)
     hidden = ", _period" if table == "contract_commitment" and "_period" in given else ""
@@ -112,10 +116,10 @@ def _write(
         period = period.replace(
             "coalesce(_period, ContractCommitmentPeriodStart)", "ContractCommitmentPeriodStart"
         )
-    con.execute(f"CREATE OR REPLACE VIEW completed_{table} AS SELECT {full}{hidden} FROM mapped_{table}")
+    con.execute(f"CREATE OR REPLACE VIEW completed_{table} AS SELECT {full}{hidden} FROM {source}")
     relation = f"completed_{table}"
     if aliases is not None:
-        con.execute(f"CREATE OR REPLACE VIEW enriched AS {enrich.enriched(con, relation, aliases)}")
+        con.execute(f"CREATE OR REPLACE VIEW enriched AS {enrich.enriched(con, relation, types, aliases)}")
         relation = "enriched"
     names = ", ".join(quoted(column.name) for column in ledger)
     periods = [row[0] for row in con.execute(f"SELECT DISTINCT {period} FROM completed_{table}").fetchall()]

@@ -45,7 +45,10 @@ def read(
     custom = getattr(connector, "read", None)
     members = [(file.path, *pair) for file in delivery.files for pair in _members(tree, file.path, scratch)]
     if custom is not None and (relation := custom([str(path) for _, _, path in members])) is not None:
-        selects.append(f"SELECT *, NULL::VARCHAR AS _label FROM ({relation})")
+        # Read once: the mapping looks at `native` several times.
+        out = duckdb.literal(scratch / "native.parquet")
+        con.execute(f"COPY (SELECT *, NULL::VARCHAR AS _label FROM ({relation})) TO {out} ({_SCRATCH})")
+        selects.append(f"FROM read_parquet({out})")
     else:
         for number, (name, shown, path) in enumerate(members):
             one = _one(con, shown, path, connector, native, scratch / f"native-{number}.parquet")
@@ -95,6 +98,15 @@ def _one(
         ) from error
 
 
+def _absent(connector: FileConnector, found: Mapping[str, object]) -> list[str]:
+    """Canonical columns that the file lacks: null for the mapping. SPARSE connectors look at which there are."""
+    sparse = getattr(connector, "SPARSE", False)
+    wanted = (
+        [name for names in connector.REQUIRED for name in names.split("|")] if sparse else connector.COLUMNS
+    )
+    return [name for name in wanted if name not in found]
+
+
 def _require(
     connector: FileConnector, found: Mapping[str, object], shown: str, header: Sequence[str]
 ) -> None:
@@ -129,7 +141,7 @@ def _text(
     if getattr(connector, "KEEP_UNKNOWN", False):
         rest = [(name, f"c{place}") for place, name in enumerate(shape.header) if place not in known and name]
         wanted.append(f"{_map_of(_unique(rest))} AS _unknown")
-    missing = [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
+    missing = [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
     con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({_SCRATCH})")
     native.diagnostics += _rejects(con, shown, shape)
     extra = [f"{duckdb.literal(shown)} AS _file", "file_row_number + 1 AS _row"]
@@ -210,7 +222,7 @@ def _parquet(con: duckdb.Connection, shown: str, path: Path, connector: FileConn
         f"{leaves[header[place]][0] if typed else _as_text(*leaves[header[place]])} AS {quoted(name)}"
         for name, place in found.items()
     ]
-    wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
+    wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
     if getattr(connector, "KEEP_UNKNOWN", False):
         rest = sorted(native.unknown_columns & set(types))
         wanted.append(
@@ -280,7 +292,7 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
     wanted = [
         f"nullif(json ->> {duckdb.literal(path)}, '') AS {quoted(name)}" for name, path in found.items()
     ]
-    wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in connector.COLUMNS if name not in found]
+    wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
     con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({_SCRATCH})")
     extra = f"{duckdb.literal(shown)} AS _file, file_row_number + 1 AS _row"
     return f"SELECT * EXCLUDE (file_row_number), {extra} FROM read_parquet({duckdb.literal(out)}, file_row_number = true)"

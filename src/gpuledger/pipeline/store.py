@@ -29,7 +29,8 @@ from gpuledger.focus.schema import (
 from gpuledger.pipeline.locations import is_remote, open_store
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable, Schema
+    from arro3.core import Schema
+    from deltalake import DeltaTable
 
 TABLES: Mapping[str, tuple[LedgerColumn, ...]] = {
     "cost_and_usage": LEDGER_COST_AND_USAGE,

@@ -7,65 +7,51 @@ doesn't know are kept in x_Native. (FOCUS specification, focus.finops.org, (c) F
 from collections.abc import Mapping
 
 from gpuledger.core.deliveries import by_manifest
-from gpuledger.focus.schema import (
-    INSTANT,
-    LEDGER_CONTRACT_COMMITMENT,
-    LEDGER_COST_AND_USAGE,
-    MONEY,
-    QUANTITY,
-    TAGS,
-    LedgerColumn,
-    quoted,
-)
+from gpuledger.focus.schema import LEDGER_CONTRACT_COMMITMENT, LEDGER_COST_AND_USAGE, quoted
+from gpuledger.focus.upconvert import detect_version, ledger_expressions
 
 TYPE = "focus"
 TITLE = "FOCUS"
 PROVIDER = None
 VERSION = "FOCUS"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    column.name: ()
-    for column in (*LEDGER_COST_AND_USAGE, *LEDGER_CONTRACT_COMMITMENT)
-    if not column.name.startswith("x_")
+    **{
+        column.name: ()
+        for column in (*LEDGER_COST_AND_USAGE, *LEDGER_CONTRACT_COMMITMENT)
+        if not column.name.startswith("x_")
+    },
+    "x_SkuDetails": (),  # Microsoft's: fills its gaps in SkuPriceDetails and CapacityReservationId
 }
 REQUIRED = ("BilledCost|ContractCommitmentId",)
 TYPED = True
+SPARSE = True
 KEEP_UNKNOWN = True
 TOTAL = "sum(money(BilledCost::VARCHAR))"
 discover = by_manifest
 
-_READERS = {MONEY: "money", QUANTITY: "quantity", INSTANT: "instant", TAGS: "tag_map"}
+_PLACES = {"_file", "_row", "_label", "_unknown"}
+_READ = {"DECIMAL": "money", "TIMESTAMPTZ": "instant"}
 
 
 def select(columns: Mapping[str, str], part: str) -> str:
     """Return the mapping of `native`, whose columns and DuckDB types are given, to one of the two tables."""
-    ledger = LEDGER_CONTRACT_COMMITMENT if part else LEDGER_COST_AND_USAGE
-    given = [column for column in ledger if column.name in columns]
-    values = [f"{_value(column, columns[column.name])} AS {quoted(column.name)}" for column in given]
+    dataset, ledger, other = ("ContractCommitment", LEDGER_CONTRACT_COMMITMENT, "BilledCost")
+    if not part:
+        dataset, ledger, other = ("CostAndUsage", LEDGER_COST_AND_USAGE, "ContractCommitmentId")
+    given = {name: kind for name, kind in columns.items() if name not in _PLACES | {other}}
+    found = ledger_expressions(given, dataset=dataset)
+    if not part:  # tags stay text: the pipeline parses each distinct text once
+        found |= {name: quoted(name) for name in ("Tags", "AllocatedTags") if given.get(name) == "VARCHAR"}
+    values = [f"{value} AS {quoted(name)}" for name, value in found.items()]
+    kinds = {column.name: column.sql_type.partition("(")[0] for column in ledger}
     issues = [
-        f"issue('{column.name}', {quoted(column.name)}, {_value(column, 'VARCHAR')})"
-        for column in given
-        if columns[column.name] == "VARCHAR" and column.sql_type in _READERS
+        f"issue('{name}', {quoted(name)}, {'quantity' if 'Quantity' in name else reader}({quoted(name)}))"
+        for name, kind in given.items()
+        if kind == "VARCHAR" and (reader := _READ.get(kinds.get(name, "")))
     ]
     values.append(f"nullif(concat_ws('; ', {', '.join(issues or ['NULL'])}), '') AS x_DataIssues")
+    values.append(f"'FOCUS {detect_version(given, dataset)}' AS x_SourceVersion")
     if "_unknown" in columns:
         values.append("_unknown AS x_Native")
     kind = "IS NOT NULL" if part else "IS NULL"
     return f"SELECT {', '.join(values)}, _file, _row FROM native WHERE ContractCommitmentId {kind}"
-
-
-def _value(column: LedgerColumn, kind: str) -> str:
-    name = quoted(column.name)
-    reader = _READERS.get(column.sql_type)
-    if kind == "VARCHAR":
-        return f"{reader}({name})" if reader else name
-    if column.sql_type == TAGS:
-        return (
-            f"{name}::MAP(VARCHAR, VARCHAR)"
-            if kind.startswith("MAP")
-            else f"tag_map(to_json({name})::VARCHAR)"
-        )
-    if kind in {"DOUBLE", "FLOAT"} and reader:
-        return f"{reader}({name}::VARCHAR)"  # the shortest text of a float is what the producer meant
-    if kind.startswith(("STRUCT", "MAP")) or kind.endswith("]"):
-        return f"to_json({name})::VARCHAR"
-    return f"{name}::{column.sql_type}"
