@@ -332,6 +332,7 @@ class Statement:
             if {unit, quantity} <= names:
                 more[unit] = f"CASE WHEN {quantity} IS NOT NULL THEN {unit} END"
         usage = "'Usage'" if "ChargeCategory" not in names else "ChargeCategory"
+        category = "'Other'" if "ServiceCategory" not in names else "ServiceCategory"
         defaults = {
             "EffectiveCost": "BilledCost",
             "ContractedCost": f"TRY(CAST(CAST(PricingQuantity AS {_QUANTITY}) * CAST(ContractedUnitPrice AS {_PRICE}) AS {_MONEY}))",
@@ -340,6 +341,8 @@ class Statement:
             "ChargeFrequency": f"CASE WHEN {usage} = 'Usage' THEN 'Usage-Based' END",
             "PricingCategory": f"CASE WHEN {usage} = 'Usage' THEN 'Standard' END",
             "ChargeDescription": _description(names),
+            "ServiceCategory": "'Other'",
+            "ServiceSubcategory": f"'Other (' || {category} || ')'",
         }
         needs = {
             "ContractedCost": {"PricingQuantity", "ContractedUnitPrice"},

@@ -93,7 +93,33 @@ WITH whole_months AS (
         * EXCLUDE (billed, at_list, category),
         CASE WHEN is_tax THEN money(tax) ELSE billed END AS billed,
         CASE WHEN is_tax THEN money(tax) ELSE at_list END AS at_list,
-        CASE WHEN is_tax THEN 'Tax' ELSE category END AS category
+        CASE WHEN is_tax THEN 'Tax' ELSE category END AS category,
+        CASE
+            WHEN commitment IS NOT NULL AND category = 'Purchase' THEN 'Compute'
+            WHEN code IN ('ecs', 'eci', 'fc', 'swas', 'ebs_gpu') OR code LIKE 'ecs%' OR code IN ('ack', 'csk', 'acs') THEN 'Compute'
+            WHEN code IN ('pai', 'learn', 'sfm', 'bailian', 'dashscope', 'modelstudio') OR code LIKE 'pai%'
+                THEN 'AI and Machine Learning'
+            WHEN code IN ('oss', 'nas', 'yundisk', 'snapshot', 'disk', 'cpfs', 'hbr') THEN 'Storage'
+            WHEN code IN ('rds', 'polardb', 'redisa', 'kvstore', 'dds', 'gpdb', 'hbase', 'lindorm', 'ads') THEN 'Databases'
+            WHEN code IN ('slb', 'alb', 'nlb', 'eip', 'cbwp', 'cdn', 'nat_gw', 'nat', 'vpc', 'vpn', 'cen', 'ga', 'dcdn')
+                THEN 'Networking'
+            WHEN code IN ('odps', 'emr', 'dide', 'flink', 'hologram', 'opensearch', 'elasticsearch') THEN 'Analytics'
+            WHEN code IN ('sls', 'arms', 'cms', 'actiontrail') THEN 'Management and Governance'
+            WHEN code IN ('waf', 'ddos', 'sas', 'kms', 'cas', 'cfw') THEN 'Security'
+            ELSE 'Other'
+        END AS class,
+        CASE
+            WHEN code IN ('sfm', 'bailian', 'dashscope', 'modelstudio') THEN 'Generative AI'
+            WHEN code IN ('pai', 'learn') OR code LIKE 'pai%' THEN 'Machine Learning'
+            WHEN code = 'ecs' THEN 'Virtual Machines'
+            WHEN code IN ('ack', 'csk', 'acs', 'eci') THEN 'Containers'
+            WHEN code = 'fc' THEN 'Serverless Compute'
+            WHEN code = 'oss' THEN 'Object Storage'
+            WHEN code IN ('nas', 'cpfs') THEN 'File Storage'
+            WHEN code IN ('yundisk', 'disk', 'snapshot') THEN 'Block Storage'
+        END AS subclass,
+        -- What a resource plan covered has no price: usage is all, the price multiplies the rest.
+        quantity(usage_amount) - coalesce(quantity(package_quantity), 0) AS priced_amount
     FROM parts
 )
 SELECT
@@ -136,7 +162,7 @@ SELECT
     ) AS ChargeDescription,
     CASE WHEN category = 'Usage' AND covered THEN 'Committed' WHEN category IN ('Usage', 'Purchase') THEN 'Standard' END
         AS PricingCategory,
-    CASE WHEN NOT is_tax THEN quantity(usage_amount) END AS PricingQuantity,
+    CASE WHEN NOT is_tax THEN priced_amount END AS PricingQuantity,
     CASE
         WHEN is_tax OR quantity(usage_amount) IS NULL THEN NULL
         WHEN unit_word IN ('小时', 'hour', 'hours', 'hour(s)') THEN 'Hours'
@@ -167,7 +193,11 @@ SELECT
     END AS CommitmentDiscountType,
     CASE WHEN category = 'Usage' AND covered AND covering_id IS NOT NULL THEN 'Used' END AS CommitmentDiscountStatus,
     CASE WHEN NOT is_tax THEN coalesce(billing_item_code, commodity_code, product_code) END AS SkuId,
-    CASE WHEN NOT is_tax THEN billing_item END AS SkuMeter,
+    CASE
+        WHEN NOT is_tax
+            THEN concat_ws('/', coalesce(billing_item_code, commodity_code, product_code), instance_spec, coalesce(region_code, region))
+    END AS SkuPriceId,
+    CASE WHEN NOT is_tax THEN coalesce(billing_item, product_detail, product_name) END AS SkuMeter,
     CASE
         WHEN NOT is_tax AND coalesce(instance_spec, instance_config) IS NOT NULL
             THEN json_object('x_InstanceSpec', instance_spec, 'x_InstanceConfig', instance_config)
@@ -183,30 +213,8 @@ SELECT
         WHEN regexp_matches(concat_ws(' ', billing_item_code, billing_item), '(?i)output|输出') THEN 'output'
     END AS x_TokenType,
     coalesce(product_name, product_code) AS ServiceName,
-    CASE
-        WHEN commitment IS NOT NULL AND category = 'Purchase' THEN 'Compute'
-        WHEN code IN ('ecs', 'eci', 'fc', 'swas', 'ebs_gpu') OR code LIKE 'ecs%' OR code IN ('ack', 'csk', 'acs') THEN 'Compute'
-        WHEN code IN ('pai', 'learn', 'sfm', 'bailian', 'dashscope', 'modelstudio') OR code LIKE 'pai%'
-            THEN 'AI and Machine Learning'
-        WHEN code IN ('oss', 'nas', 'yundisk', 'snapshot', 'disk', 'cpfs', 'hbr') THEN 'Storage'
-        WHEN code IN ('rds', 'polardb', 'redisa', 'kvstore', 'dds', 'gpdb', 'hbase', 'lindorm', 'ads') THEN 'Databases'
-        WHEN code IN ('slb', 'alb', 'nlb', 'eip', 'cbwp', 'cdn', 'nat_gw', 'nat', 'vpc', 'vpn', 'cen', 'ga', 'dcdn')
-            THEN 'Networking'
-        WHEN code IN ('odps', 'emr', 'dide', 'flink', 'hologram', 'opensearch', 'elasticsearch') THEN 'Analytics'
-        WHEN code IN ('sls', 'arms', 'cms', 'actiontrail') THEN 'Management and Governance'
-        WHEN code IN ('waf', 'ddos', 'sas', 'kms', 'cas', 'cfw') THEN 'Security'
-        ELSE 'Other'
-    END AS ServiceCategory,
-    CASE
-        WHEN code IN ('sfm', 'bailian', 'dashscope', 'modelstudio') THEN 'Generative AI'
-        WHEN code IN ('pai', 'learn') OR code LIKE 'pai%' THEN 'Machine Learning'
-        WHEN code = 'ecs' THEN 'Virtual Machines'
-        WHEN code IN ('ack', 'csk', 'acs', 'eci') THEN 'Containers'
-        WHEN code = 'fc' THEN 'Serverless Compute'
-        WHEN code = 'oss' THEN 'Object Storage'
-        WHEN code IN ('nas', 'cpfs') THEN 'File Storage'
-        WHEN code IN ('yundisk', 'disk', 'snapshot') THEN 'Block Storage'
-    END AS ServiceSubcategory,
+    class AS ServiceCategory,
+    coalesce(subclass, 'Other (' || class || ')') AS ServiceSubcategory,
     coalesce(region_code, region) AS RegionId,
     coalesce(region, region_code) AS RegionName,
     zone AS AvailabilityZone,

@@ -80,7 +80,32 @@ WITH priced AS (
             WHEN product = 'AI_RUNTIME' THEN {'type': 'AI Runtime Workload', 'id': workload_id, 'name': NULL}
             WHEN product = 'FOUNDATION_MODEL_TRAINING'
                 THEN {'type': 'Training Run', 'id': run_name, 'name': run_name}
-        END AS object
+        END AS object,
+        CASE
+            WHEN product IN ('ALL_PURPOSE', 'INTERACTIVE', 'NOTEBOOKS', 'SHARED_SERVERLESS_COMPUTE') THEN 'Compute'
+            WHEN product IN ('JOBS', 'DLT') THEN 'Analytics'
+            WHEN product IN (
+                'MODEL_SERVING', 'VECTOR_SEARCH', 'FOUNDATION_MODEL_TRAINING', 'AGENT_EVALUATION', 'AGENT_BRICKS',
+                'AI_GATEWAY', 'AI_FUNCTIONS', 'AI_RUNTIME', 'GENIE'
+            ) THEN 'AI and Machine Learning'
+            WHEN product = 'DEFAULT_STORAGE' THEN 'Storage'
+            WHEN product IN ('SQL', 'DATABASE', 'ONLINE_TABLES') THEN 'Databases'
+            WHEN product = 'NETWORKING' THEN 'Networking'
+            WHEN product = 'LAKEFLOW_CONNECT' THEN 'Integration'
+            WHEN product IN ('FINE_GRAINED_ACCESS_CONTROL', 'DATA_CLASSIFICATION') THEN 'Security'
+            WHEN product IN (
+                'LAKEHOUSE_MONITORING', 'DATA_QUALITY_MONITORING', 'PREDICTIVE_OPTIMIZATION', 'CLEAN_ROOM', 'DATA_SHARING'
+            ) THEN 'Management and Governance'
+            WHEN product = 'APPS' THEN 'Web'
+            ELSE 'Other'
+        END AS class,
+        CASE
+            WHEN product IN ('MODEL_SERVING', 'AI_GATEWAY', 'AI_FUNCTIONS', 'AGENT_BRICKS', 'GENIE') THEN 'Generative AI'
+            WHEN product IN ('FOUNDATION_MODEL_TRAINING', 'AI_RUNTIME', 'AGENT_EVALUATION') THEN 'Machine Learning'
+            WHEN product IN ('JOBS', 'DLT') THEN 'Data Processing'
+            WHEN product = 'SQL' THEN 'Data Warehouses'
+            WHEN product = 'APPS' THEN 'Application Platforms'
+        END AS subclass
     FROM named
 )
 SELECT
@@ -121,38 +146,12 @@ SELECT
     CASE WHEN amount IS NOT NULL THEN usage_unit END AS ConsumedUnit,
 
     coalesce(product, 'Databricks') AS ServiceName,
-    CASE
-        WHEN product IN ('ALL_PURPOSE', 'INTERACTIVE', 'NOTEBOOKS', 'SHARED_SERVERLESS_COMPUTE') THEN 'Compute'
-        WHEN product IN ('JOBS', 'DLT') THEN 'Analytics'
-        WHEN product IN (
-            'MODEL_SERVING', 'VECTOR_SEARCH', 'FOUNDATION_MODEL_TRAINING', 'AGENT_EVALUATION', 'AGENT_BRICKS',
-            'AI_GATEWAY', 'AI_FUNCTIONS', 'AI_RUNTIME', 'GENIE'
-        ) THEN 'AI and Machine Learning'
-        WHEN product = 'DEFAULT_STORAGE' THEN 'Storage'
-        WHEN product IN ('SQL', 'DATABASE', 'ONLINE_TABLES') THEN 'Databases'
-        WHEN product = 'NETWORKING' THEN 'Networking'
-        WHEN product = 'LAKEFLOW_CONNECT' THEN 'Integration'
-        WHEN product IN ('FINE_GRAINED_ACCESS_CONTROL', 'DATA_CLASSIFICATION') THEN 'Security'
-        WHEN product IN (
-            'LAKEHOUSE_MONITORING', 'DATA_QUALITY_MONITORING', 'PREDICTIVE_OPTIMIZATION', 'CLEAN_ROOM', 'DATA_SHARING'
-        ) THEN 'Management and Governance'
-        WHEN product = 'APPS' THEN 'Web'
-        ELSE 'Other'
-    END AS ServiceCategory,
-    CASE
-        WHEN product IN ('MODEL_SERVING', 'AI_GATEWAY', 'AI_FUNCTIONS', 'AGENT_BRICKS', 'GENIE') THEN 'Generative AI'
-        WHEN product IN ('FOUNDATION_MODEL_TRAINING', 'AI_RUNTIME', 'AGENT_EVALUATION') THEN 'Machine Learning'
-        WHEN product IN ('JOBS', 'DLT') THEN 'Data Processing'
-        WHEN product = 'SQL' THEN 'Data Warehouses'
-        WHEN product = 'APPS' THEN 'Application Platforms'
-    END AS ServiceSubcategory,
+    class AS ServiceCategory,
+    coalesce(subclass, 'Other (' || class || ')') AS ServiceSubcategory,
     sku_name AS SkuId,
     usage_type AS SkuMeter,
     -- A price point is a SKU, a cloud and the day that the price began.
-    CASE
-        WHEN price IS NOT NULL
-            THEN concat_ws('/', sku_name, cloud, strftime(coalesce(own.since, at_list.since), '%Y-%m-%d'))
-    END AS SkuPriceId,
+    concat_ws('/', sku_name, cloud, strftime(coalesce(own.since, at_list.since), '%Y-%m-%d')) AS SkuPriceId,
     CASE WHEN features IS NOT NULL THEN json_object(
         'x_IsServerless', TRY_CAST(is_serverless AS BOOLEAN),
         'x_IsPhoton', TRY_CAST(is_photon AS BOOLEAN),

@@ -8,6 +8,36 @@ WITH reports AS (
         date_trunc('month', instant(usage_start)) AS usage_month,
         CASE WHEN lower(is_correction) = 'true' THEN report_month ELSE usage_month END AS billing_month
     FROM native LEFT JOIN reports USING (_file)
+), classed AS (
+    SELECT
+        *,
+        CASE
+            WHEN upper(service) IN ('COMPUTE', 'FUNCTIONS', 'CONTAINER_ENGINE', 'CONTAINER_INSTANCES', 'VMWARE')
+                THEN 'Compute'
+            WHEN upper(service) IN (
+                'BLOCK_STORAGE', 'OBJECTSTORE', 'OBJECT_STORAGE', 'FILE_STORAGE', 'ARCHIVE_STORAGE', 'LUSTRE'
+            ) THEN 'Storage'
+            WHEN upper(service) IN ('NETWORK', 'FAST_CONNECT', 'FASTCONNECT', 'ORALB', 'LOAD_BALANCER', 'DNS', 'VPN')
+                THEN 'Networking'
+            WHEN upper(service) IN ('DATABASE', 'MYSQL', 'NOSQL', 'POSTGRESQL', 'AUTONOMOUS_DATABASE') THEN 'Databases'
+            WHEN upper(service) IN ('DATASCIENCE', 'DATA_SCIENCE', 'GENERATIVE_AI', 'AI_SERVICES')
+                THEN 'AI and Machine Learning'
+            WHEN upper(service) IN ('KMS', 'VAULT', 'WAF', 'CLOUD_GUARD', 'NETWORK_FIREWALL') THEN 'Security'
+            WHEN upper(service) IN ('TELEMETRY', 'MONITORING', 'LOGGING', 'NOTIFICATIONS', 'APM')
+                THEN 'Management and Governance'
+            ELSE 'Other'
+        END AS category,
+        CASE
+            WHEN upper(service) = 'COMPUTE' THEN 'Virtual Machines'
+            WHEN upper(service) IN ('CONTAINER_ENGINE', 'CONTAINER_INSTANCES') THEN 'Containers'
+            WHEN upper(service) = 'FUNCTIONS' THEN 'Serverless Compute'
+            WHEN upper(service) = 'BLOCK_STORAGE' THEN 'Block Storage'
+            WHEN upper(service) IN ('OBJECTSTORE', 'OBJECT_STORAGE') THEN 'Object Storage'
+            WHEN upper(service) IN ('FILE_STORAGE', 'LUSTRE') THEN 'File Storage'
+            WHEN upper(service) = 'GENERATIVE_AI' THEN 'Generative AI'
+            WHEN upper(service) IN ('DATASCIENCE', 'DATA_SCIENCE') THEN 'Machine Learning'
+        END AS subcategory
+    FROM lines
 )
 SELECT
     reference_no AS x_OriginChargeId,
@@ -46,33 +76,11 @@ SELECT
     CASE WHEN quantity(billed_quantity) IS NOT NULL THEN coalesce(sku_unit, billing_unit) END AS ConsumedUnit,
 
     service AS ServiceName,
-    CASE
-        WHEN upper(service) IN ('COMPUTE', 'FUNCTIONS', 'CONTAINER_ENGINE', 'CONTAINER_INSTANCES', 'VMWARE')
-            THEN 'Compute'
-        WHEN upper(service) IN (
-            'BLOCK_STORAGE', 'OBJECTSTORE', 'OBJECT_STORAGE', 'FILE_STORAGE', 'ARCHIVE_STORAGE', 'LUSTRE'
-        ) THEN 'Storage'
-        WHEN upper(service) IN ('NETWORK', 'FAST_CONNECT', 'FASTCONNECT', 'ORALB', 'LOAD_BALANCER', 'DNS', 'VPN')
-            THEN 'Networking'
-        WHEN upper(service) IN ('DATABASE', 'MYSQL', 'NOSQL', 'POSTGRESQL', 'AUTONOMOUS_DATABASE') THEN 'Databases'
-        WHEN upper(service) IN ('DATASCIENCE', 'DATA_SCIENCE', 'GENERATIVE_AI', 'AI_SERVICES')
-            THEN 'AI and Machine Learning'
-        WHEN upper(service) IN ('KMS', 'VAULT', 'WAF', 'CLOUD_GUARD', 'NETWORK_FIREWALL') THEN 'Security'
-        WHEN upper(service) IN ('TELEMETRY', 'MONITORING', 'LOGGING', 'NOTIFICATIONS', 'APM')
-            THEN 'Management and Governance'
-        ELSE 'Other'
-    END AS ServiceCategory,
-    CASE
-        WHEN upper(service) = 'COMPUTE' THEN 'Virtual Machines'
-        WHEN upper(service) IN ('CONTAINER_ENGINE', 'CONTAINER_INSTANCES') THEN 'Containers'
-        WHEN upper(service) = 'FUNCTIONS' THEN 'Serverless Compute'
-        WHEN upper(service) = 'BLOCK_STORAGE' THEN 'Block Storage'
-        WHEN upper(service) IN ('OBJECTSTORE', 'OBJECT_STORAGE') THEN 'Object Storage'
-        WHEN upper(service) IN ('FILE_STORAGE', 'LUSTRE') THEN 'File Storage'
-        WHEN upper(service) = 'GENERATIVE_AI' THEN 'Generative AI'
-        WHEN upper(service) IN ('DATASCIENCE', 'DATA_SCIENCE') THEN 'Machine Learning'
-    END AS ServiceSubcategory,
+    category AS ServiceCategory,
+    coalesce(subcategory, 'Other (' || category || ')') AS ServiceSubcategory,
     product_sku AS SkuId,
+    -- A part number has one price per currency and contract.
+    product_sku AS SkuPriceId,
     description AS SkuMeter,
     CASE
         WHEN product_sku IS NOT NULL THEN json_object('x_PartNumber', product_sku, 'x_Unit', coalesce(sku_unit, billing_unit))
@@ -110,4 +118,4 @@ SELECT
     ), '') AS x_DataIssues,
     _file,
     _row
-FROM lines
+FROM classed

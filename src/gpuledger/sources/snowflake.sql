@@ -15,6 +15,32 @@ WITH lines AS (
             AS unit,
         money(usage_in_currency) AS cost
     FROM native
+), classed AS (
+    SELECT
+        *,
+        CASE
+            WHEN service LIKE '%CORTEX%' OR service LIKE 'AI\_%' ESCAPE '\' OR service LIKE '%INTELLIGENCE%'
+                THEN 'AI and Machine Learning'
+            WHEN service LIKE 'SNOWPARK_CONTAINER%' THEN 'Compute'
+            WHEN service LIKE '%STORAGE%' THEN 'Storage'
+            WHEN service LIKE '%TRANSFER%' OR service LIKE '%PRIVATELINK%' OR service LIKE 'EGRESS%' THEN 'Networking'
+            WHEN service LIKE 'SNOWPIPE%' OR service IN ('COPY_FILES', 'REPLICATION', 'OPENFLOW_COMPUTE_SNOWFLAKE')
+                THEN 'Integration'
+            WHEN service IN ('LOGGING', 'SERVERLESS_ALERTS', 'PRIORITY SUPPORT') THEN 'Management and Governance'
+            WHEN service IN ('SENSITIVE_DATA_CLASSIFICATION', 'TRUST_CENTER') THEN 'Security'
+            WHEN rating = 'storage' THEN 'Storage'
+            WHEN rating = 'data_transfer' THEN 'Networking'
+            WHEN rating = 'compute' OR service LIKE '%COMPUTE%' THEN 'Databases'
+            ELSE 'Other'
+        END AS class,
+        CASE
+            WHEN service LIKE '%CORTEX%' OR service LIKE 'AI\_%' ESCAPE '\' OR service LIKE '%INTELLIGENCE%'
+                THEN 'Generative AI'
+            WHEN service LIKE 'SNOWPARK_CONTAINER%' THEN 'Containers'
+            WHEN service IN ('WAREHOUSE_METERING', 'WAREHOUSE_METERING_READER', 'QUERY_ACCELERATION', 'CLOUD_SERVICES')
+                THEN 'Data Warehouses'
+        END AS subclass
+    FROM lines
 )
 SELECT
     'Snowflake' AS ServiceProviderName,
@@ -65,29 +91,11 @@ SELECT
     END AS ContractApplied,
 
     service AS ServiceName,
-    CASE
-        WHEN service LIKE '%CORTEX%' OR service LIKE 'AI\_%' ESCAPE '\' OR service LIKE '%INTELLIGENCE%'
-            THEN 'AI and Machine Learning'
-        WHEN service LIKE 'SNOWPARK_CONTAINER%' THEN 'Compute'
-        WHEN service LIKE '%STORAGE%' THEN 'Storage'
-        WHEN service LIKE '%TRANSFER%' OR service LIKE '%PRIVATELINK%' OR service LIKE 'EGRESS%' THEN 'Networking'
-        WHEN service LIKE 'SNOWPIPE%' OR service IN ('COPY_FILES', 'REPLICATION', 'OPENFLOW_COMPUTE_SNOWFLAKE')
-            THEN 'Integration'
-        WHEN service IN ('LOGGING', 'SERVERLESS_ALERTS', 'PRIORITY SUPPORT') THEN 'Management and Governance'
-        WHEN service IN ('SENSITIVE_DATA_CLASSIFICATION', 'TRUST_CENTER') THEN 'Security'
-        WHEN rating = 'storage' THEN 'Storage'
-        WHEN rating = 'data_transfer' THEN 'Networking'
-        WHEN rating = 'compute' OR service LIKE '%COMPUTE%' THEN 'Databases'
-        ELSE 'Other'
-    END AS ServiceCategory,
-    CASE
-        WHEN service LIKE '%CORTEX%' OR service LIKE 'AI\_%' ESCAPE '\' OR service LIKE '%INTELLIGENCE%'
-            THEN 'Generative AI'
-        WHEN service LIKE 'SNOWPARK_CONTAINER%' THEN 'Containers'
-        WHEN service IN ('WAREHOUSE_METERING', 'WAREHOUSE_METERING_READER', 'QUERY_ACCELERATION', 'CLOUD_SERVICES')
-            THEN 'Data Warehouses'
-    END AS ServiceSubcategory,
+    class AS ServiceCategory,
+    coalesce(subclass, 'Other (' || class || ')') AS ServiceSubcategory,
     service AS SkuId,
+    -- Prices depend on region and edition.
+    concat_ws('/', service, region, service_level) AS SkuPriceId,
     coalesce(rating_type, usage_type) AS SkuMeter,
     json_object('x_ServiceLevel', service_level, 'x_RatingType', rating_type)::VARCHAR AS SkuPriceDetails,
     region AS RegionId,
@@ -108,4 +116,4 @@ SELECT
     ), '') AS x_DataIssues,
     _file,
     _row
-FROM lines
+FROM classed
