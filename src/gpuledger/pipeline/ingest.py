@@ -83,10 +83,11 @@ def ingest(store: Store, tree: Tree, connector: FileConnector, options: Options 
         found, key=lambda d: (d.delivered_at or datetime.max.replace(tzinfo=UTC), d.delivery_id or "")
     ):
         report.diagnostics += delivery.diagnostics
+        run = _Run(store, tree, connector, delivery, options)
         try:
-            report.extend(_Run(store, tree, connector, delivery, options).run())
+            run.run()
         except (SourceError, ConflictError) as error:
-            report.diagnostics.append(
+            run.report.diagnostics.append(
                 Diagnostic(
                     "delivery-rejected",
                     "error",
@@ -97,9 +98,10 @@ def ingest(store: Store, tree: Tree, connector: FileConnector, options: Options 
             )
             name = options.source or delivery.source or connector.TYPE
             identity = delivery.delivery_id or "unknown"
-            report.rows.append(
+            run.report.rows.append(
                 Ingested(name, delivery.billing_period, identity, 0, None, None, None, "rejected")
             )
+        report.extend(run.report)
     return report
 
 
@@ -109,16 +111,11 @@ class _Run:
     def __init__(
         self, store: Store, tree: Tree, connector: FileConnector, delivery: Delivery, options: Options
     ) -> None:
-        self.store, self.tree, self.connector, self.delivery, self.options = (
-            store,
-            tree,
-            connector,
-            delivery,
-            options,
-        )
+        self.store, self.tree, self.connector = store, tree, connector
+        self.delivery, self.options, self.report = delivery, options, Report()
         self.mapping_id = _mapping_id(connector, options)
 
-    def run(self) -> Report:
+    def run(self) -> None:
         if self.delivery.missing:
             raise SourceError(
                 f"{len(self.delivery.missing)} file(s) that the manifest names are missing: {self.delivery.missing[0]}",
@@ -129,11 +126,11 @@ class _Run:
         identity = slug(
             self.delivery.delivery_id or content_id([self.tree.local(f.path) for f in self.delivery.files])
         )
-        if (known := self._already(identity)) is not None:
-            return known
+        if self._already(identity):
+            return
         scratch = _scratch(self.store)
         try:
-            return self._load(identity, scratch)
+            self._load(identity, scratch)
         finally:
             clear(scratch)
 
@@ -147,10 +144,10 @@ class _Run:
                     hint="The file is truncated: copy the delivery again. The ledger keeps its last good state.",
                 )
 
-    def _already(self, identity: str) -> Report | None:
+    def _already(self, identity: str) -> bool:
         """Recognise a delivery that the ledger holds (unchanged) or held before a newer one (refused)."""
         if self.options.force:
-            return None
+            return False
         past = [
             note
             for note in self.store.history(_COSTS)
@@ -158,24 +155,25 @@ class _Run:
         ]
         if self.options.source:
             past = [note for note in past if note["source"] == slug(self.options.source)]
-        if not past:
-            return None
-        units = self.store.units(_COSTS)
-        report = Report()
+        units = self.store.units(_COSTS) if past else {}
         newest = {(note["source"], note["billing_period"]): note for note in reversed(past)}
+        known = Report()
         for key, note in sorted(newest.items(), key=lambda item: item[0]):
             held = units.get(key)
-            if held is not None and held.delivery_id == identity:
-                if note.get("mapping") != self.mapping_id:
-                    return None  # same bill, but we would read it differently now
-                report.rows += _unchanged(note)
+            if held is None or held.delivery_id != identity:
+                known.diagnostics.append(
+                    _older(self.tree.location, *key, dated=self.delivery.delivered_at is not None)
+                )
+                known.rows.append(Ingested(*key, identity, 0, None, None, None, "rejected"))
+            elif note.get("mapping") == self.mapping_id:
+                known.rows += _unchanged(note)
             else:
-                report.diagnostics.append(_older(self.tree.location, *key))
-                report.rows.append(Ingested(*key, identity, 0, None, None, None, "rejected"))
-        return report
+                return False  # the same bill, but we would read it differently now
+        self.report.extend(known)
+        return bool(past)
 
-    def _load(self, identity: str, scratch: Path) -> Report:
-        report = Report()
+    def _load(self, identity: str, scratch: Path) -> None:
+        report = self.report
         con = duckdb.connect(keep_order=True, spill=scratch / "spill")
         self.options.progress(f"reading {self.tree.location}")
         found = native.read(con, self.tree, self.delivery, self.connector, scratch)
@@ -193,11 +191,10 @@ class _Run:
             )
         source = self._source_name(costs)
         if commitments.files:
-            self._commit(_COMMITMENTS, source, identity, commitments, report)
+            self._commit(_COMMITMENTS, source, identity, commitments)
         if costs.files:
-            self._commit(_COSTS, source, identity, costs, report)
+            self._commit(_COSTS, source, identity, costs)
             report.diagnostics += list(self._overlaps(source, costs))
-        return report
 
     def _source_name(self, costs: mapping.Mapped) -> str:
         """Name the source: as told, as the manifest calls the export, or after the billing account.
@@ -215,7 +212,7 @@ class _Run:
             return slug(f"{self.connector.TYPE}-{len(costs.accounts)}-accounts-{together}")
         return slug(f"{self.connector.TYPE}-{Path(self.delivery.files[0].path).name.split('.')[0]}")
 
-    def _commit(self, table: str, source: str, identity: str, mapped: mapping.Mapped, report: Report) -> None:
+    def _commit(self, table: str, source: str, identity: str, mapped: mapping.Mapped) -> None:
         moment = self.delivery.delivered_at or datetime.now(UTC)
         order = int(moment.timestamp() * 1_000_000)
         before = self.store.units(table)
@@ -223,8 +220,8 @@ class _Run:
         for period in mapped.periods:
             held = self.store.order(table, source, period)
             if held is not None and held > order and not self.options.force:
-                report.diagnostics.append(_older(self.tree.location, source, period))
-                report.rows.append(Ingested(source, period, identity, 0, None, None, None, "rejected"))
+                self.report.diagnostics.append(_older(self.tree.location, source, period, dated=True))
+                self.report.rows.append(Ingested(source, period, identity, 0, None, None, None, "rejected"))
             else:
                 orders[period] = (
                     max(order, (held or 0) + 1)
@@ -241,7 +238,7 @@ class _Run:
             for total in mapped.totals:
                 if total.billing_period in orders:
                     action: Action = "replaced" if (source, total.billing_period) in before else "loaded"
-                    report.rows.append(
+                    self.report.rows.append(
                         Ingested(
                             source,
                             total.billing_period,
@@ -309,9 +306,10 @@ def _unchanged(note: Mapping[str, Any]) -> list[Ingested]:
     ]  # fmt: skip
 
 
-def _older(where: str, source: str, period: str) -> Diagnostic:
+def _older(where: str, source: str, period: str, *, dated: bool) -> Diagnostic:
+    """A delivery with a date of its own is known to be the older one; without one, it may be meant as the newest."""
     return Diagnostic(
-        "older-delivery", "warning", where, f"the ledger holds a newer delivery of {source} {period}: this one was not loaded",
+        "older-delivery", "info" if dated else "warning", where, f"the ledger holds a newer delivery of {source} {period}: this one was not loaded",
         "That is usually right. To go back to it all the same, ingest it with --force.",
     )  # fmt: skip
 
