@@ -284,7 +284,7 @@ def test_columns_themselves() -> None:
     assert failing({**charge(), "Id": "1"}) == {"ColumnHandling-A-010-M": 1}
     assert failing({**charge(), "x_row": "1"}) == {"ColumnHandling-A-011-O": 1}
     assert failing({"x_Row": "1", **charge()})["ColumnHandling-A-012-O"] > 1
-    assert failing({**charge(), "_row": "1"}) == {}
+    assert failing({**charge(), "_row": "1", "filename": "a.csv"}) == {}
     spelled = {("billedcost" if name == "BilledCost" else name): value for name, value in charge().items()}
     assert failing(spelled) == {"CAU-CostAndUsage-D-006-M": 1}
 
