@@ -31,7 +31,7 @@ CREATE OR REPLACE MACRO instant_us(t) AS
 CREATE OR REPLACE MACRO issue(name, t, v) AS
     CASE
         WHEN t IS NULL THEN NULL
-        WHEN v IS NULL THEN name || ': "' || left(t, 40) || '" can''t be read'
+        WHEN v IS NULL AND t NOT IN ('{}', '[]') THEN name || ': "' || left(t, 40) || '" can''t be read'
         WHEN length(t) > 19 AND length(rtrim(split_part(t, '.', 2), '0')) > 18 AND v::VARCHAR <> t
             AND TRY_CAST(t AS DOUBLE) IS NOT NULL
             THEN name || ': "' || left(t, 60) || '" has more decimals than are stored'

@@ -6,8 +6,8 @@ from pathlib import Path
 from gpuledger.core.deliveries import is_data
 from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError
-from gpuledger.focus.schema import quoted
 from gpuledger.focus.report import ValidationReport
+from gpuledger.focus.schema import quoted
 from gpuledger.focus.validate import validate
 from gpuledger.pipeline.headers import text_shape, truncated
 from gpuledger.pipeline.ledger import Ledger
