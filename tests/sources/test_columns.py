@@ -1,6 +1,7 @@
 """Column maps: what the golden folders don't show, what is refused and how it is said, and that a map stays data."""
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from decimal import Decimal
@@ -297,6 +298,15 @@ def test_a_file_of_another_form_is_refused_with_its_columns(bill: Path) -> None:
     (bill / "columns.toml").write_text('title = "Acme bill"\n' + columns_toml())
     report, _ = load(bill)
     assert "not a Acme bill file: no column cost (it has day, price)" in report.diagnostics[0].message
+
+
+def test_the_documented_map_is_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "connectors" / "columns.md").read_text("utf-8")
+    examples = [text for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "\n[columns]" in text]
+    assert [column_map_parser.parse(tomllib.loads(text), "page", READ).provider for text in examples] == [
+        "ACME"
+    ]
+    assert [name for name in columns.shipped() if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", columns.shipped())

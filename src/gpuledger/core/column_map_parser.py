@@ -296,6 +296,7 @@ def _sensible(value: Value, table: _Table) -> Value:
         "object": value.combine == "object" and value.kind != "VARCHAR",
         "formats": bool(value.formats) and not moment,
         "values": value.values is not None and (number or moment),
+        "default": value.default is not None and moment,
     }
     for key, wrong in misplaced.items():
         if wrong:
