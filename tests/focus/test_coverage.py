@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuledger.focus.model import document, model
+from gpuledger.errors import UsageError
+from gpuledger.focus.model import DATASETS, VERSIONS, document, model
 
 SHARED = Path(os.environ.get("GPULEDGER_SHARED", "../shared"))
 TRANSCRIBED = sorted((SHARED / "data" / "focus").glob("official_1_3_rules_*.jsonl"))
@@ -84,3 +85,18 @@ def test_the_documented_counts_are_the_real_ones() -> None:
     accounted = list(account().values())
     shown = dict(re.findall(r"^\| `?(\w+)`? \| (\d+) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
     assert shown == {how: str(accounted.count(how)) for how in dict.fromkeys(accounted)}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_documented_sizes_are_the_real_ones(dataset: str) -> None:
+    line = next(
+        line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {dataset}")
+    )
+    cells = [cell.strip() for cell in line.strip("|").split("|")[1:]]
+    for version, cell in zip(VERSIONS, cells, strict=True):
+        if cell:
+            rules = model(dataset, version)
+            assert cell == f"{len(rules.columns)}, {len(rules.rules)}"
+        else:
+            with pytest.raises(UsageError):
+                model(dataset, version)

@@ -86,6 +86,11 @@ def test_null_words_of_text_files_are_null(word: str) -> None:
     assert failing(charge(ChargeClass=word, SubAccountName="x")) == {}
 
 
+def test_a_readers_row_number_does_not_make_text_typed() -> None:
+    rows = text_rows(charge(ChargeClass="NULL"))
+    assert failed(check(f"SELECT *, 7::BIGINT AS _row, 'a' AS _file FROM ({rows})")) == {}
+
+
 def test_null_words_of_typed_input_are_words() -> None:
     cells = ", ".join(
         f'{text_literal(value)} AS "{name}"' for name, value in charge(RegionName="NULL").items()

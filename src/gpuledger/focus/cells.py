@@ -27,6 +27,11 @@ _DECIMAL: Final = re.compile(r"DECIMAL|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?\b")
 _WIDE: Final = "DECIMAL(38,18)"
 
 
+def is_readers(name: str) -> bool:
+    """Whether a column was added by whoever read the input (file, row number) and belongs to no dataset."""
+    return name.startswith("_") or name in {"filename", "file_row_number"}
+
+
 def literal(value: str) -> str:
     """`value` as an SQL string literal."""
     return "'" + value.replace("'", "''") + "'"
@@ -60,8 +65,10 @@ class Cells:
 
     @property
     def untyped(self) -> bool:
-        """Whether the input carries no types."""
-        return all(kind_of(sql_type) == "text" for sql_type in self.types.values())
+        """Whether the input carries no types; a reader's own columns do not count."""
+        return all(
+            kind_of(sql_type) == "text" for name, sql_type in self.types.items() if not is_readers(name)
+        )
 
     def actual(self, name: str) -> str | None:
         """The relation's spelling of a column, or None when it lacks it."""

@@ -3,13 +3,12 @@
 import re
 from typing import Final
 
-from gpuledger.focus.cells import Cells
+from gpuledger.focus.cells import Cells, is_readers
 from gpuledger.focus.model import Model, Rule
 from gpuledger.focus.report import RuleResult
 
 _CUSTOM: Final = re.compile(r"x_[A-Z][A-Za-z0-9]*")
 _LONGEST_NAME: Final = 50
-_READERS: Final = frozenset({"filename", "file_row_number"})
 
 
 def _listed(names: list[str]) -> str:
@@ -19,9 +18,9 @@ def _listed(names: list[str]) -> str:
 def column_result(rule: Rule, cells: Cells, model: Model) -> RuleResult:
     """Judge one clause about the columns; ValueError for a clause that is none.
 
-    Columns whose name starts with `_`, and the file and row columns of DuckDB's readers, belong to no dataset.
+    Columns that a reader added (file, row) belong to no dataset.
     """
-    names = [name for name in cells.types if not name.startswith("_") and name not in _READERS]
+    names = [name for name in cells.types if not is_readers(name)]
     folded = {name.casefold() for name in model.columns}
     custom = [name for name in names if name.casefold() not in folded]
     match rule.check.split(" "):
