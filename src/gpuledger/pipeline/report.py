@@ -8,7 +8,7 @@ from typing import Any
 from gpuledger.core.windows import Window
 from gpuledger.engines import duckdb
 from gpuledger.errors import LedgerError
-from gpuledger.pipeline.costs import Question, ask, predicate
+from gpuledger.pipeline.costs import METRICS, Question, ask, predicate
 from gpuledger.pipeline.ledger import Ledger
 
 SECTIONS = (
@@ -18,6 +18,7 @@ SECTIONS = (
     ("By team", "x_Team"),
 )
 _TOP = 12
+_UNOWNED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,32 @@ def report(ledger: Ledger, window: Window, metric: str = "effective") -> Iterato
         yield Section(title, _top(rows, total), total)
 
 
-def unattributed(con: duckdb.Connection, window: Window, metric_column: str) -> dict[str, Any]:
-    """Sum what no team, owner or cost centre claims, with its largest resource."""
-    where = predicate(Question(window=window))
+def unattributed(con: duckdb.Connection, window: Window, metric: str) -> dict[str, Any]:
+    """Sum what no team, owner or cost centre claims, and list the resources that cost most of it.
+
+    What a commitment leaves unused belongs to nobody's workload and is summed apart, as `stranded`.
+    """
+    column, where = METRICS[metric], predicate(Question(window=window))
+    unowned = "x_Team IS NULL AND x_Owner IS NULL AND x_CostCenter IS NULL"
+    unused = "CommitmentDiscountStatus IS NOT DISTINCT FROM 'Unused'"
     row = con.execute(
-        f"""SELECT sum(cost), count(*), arg_max(coalesce(ResourceId, ServiceName), cost) FROM (
-              SELECT ResourceId, ServiceName, sum("{metric_column}") AS cost FROM cost_and_usage
-              WHERE {where} AND x_Team IS NULL AND x_Owner IS NULL AND x_CostCenter IS NULL GROUP BY ALL)"""
+        f"""SELECT sum("{column}") FILTER (WHERE NOT ({unused})), sum("{column}") FILTER (WHERE {unused})
+            FROM cost_and_usage WHERE {where} AND {unowned}"""
     ).fetchone()
-    cost, resources, largest = row or (None, 0, None)
-    return {"cost": cost or Decimal(0), "resources": resources, "largest": largest}
+    rest, stranded = row or (None, None)
+    groups = con.execute(
+        f"""SELECT coalesce(nullif(concat_ws(', ', ServiceName, x_InstanceType), ''), ChargeDescription) AS what,
+                   SubAccountName, count(DISTINCT ResourceId), sum("{column}") AS cost,
+                   min(ChargePeriodStart), max(ChargePeriodEnd)
+            FROM cost_and_usage WHERE {where} AND {unowned} AND NOT ({unused})
+            GROUP BY 1, 2 ORDER BY cost DESC NULLS LAST LIMIT {_UNOWNED}"""
+    ).fetchall()
+    keys = ("what", "account", "resources", "cost", "first", "last")
+    return {
+        "cost": rest or Decimal(0),
+        "stranded": stranded or Decimal(0),
+        "largest": [dict(zip(keys, group, strict=True)) for group in groups],
+    }
 
 
 def data_issues(con: duckdb.Connection, window: Window) -> list[dict[str, Any]]:

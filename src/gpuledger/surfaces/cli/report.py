@@ -1,52 +1,71 @@
 """`gpuledger report`: the month on one page."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gpuledger.surfaces.cli._context import Context, pass_context
 
+if TYPE_CHECKING:
+    from gpuledger.pipeline.report import Section
+
+_NOBODY = {"By team": "(nobody)"}
+
 
 @click.command(name="report", short_help="Show the month on one page.")
 @click.option("--window", metavar="WINDOW", help="Default: the newest billing period in the ledger.")
-@click.option("--metric", type=click.Choice(["billed", "effective"]), default="billed", show_default=True)
+@click.option("--metric", type=click.Choice(["billed", "effective"]), default="effective", show_default=True)
 @pass_context
 def command(context: Context, window: str | None, metric: str) -> None:
-    """Show one month by provider, service, GPU model and team; what nobody owns; and what was wrong in the data."""
+    """Show one month by provider, service, GPU model and team; what nobody owns; and what was wrong in the data.
+
+    Billed is what the invoices say; effective spreads prepaid commitments over the hours that they cover.
+    """
     from gpuledger.core import windows
     from gpuledger.pipeline import report as reports
-    from gpuledger.pipeline.costs import METRICS
-    from gpuledger.surfaces.cli._table import show
 
     ledger = context.ledger()
     ledger.require()
     text = window or reports.months(ledger)[-1]
     span = windows.parse(text, datetime.now(UTC))
+    sections = list(reports.report(ledger, span, metric))
     con = ledger.connect()
-    rest = reports.unattributed(con, span, METRICS[metric])
-    issues = reports.data_issues(con, span)
-    rows: list[dict[str, Any]] = []
-    total = None
-    for section in reports.report(ledger, span, metric):
-        total = section.total if total is None else total
-        if context.format == "table":
-            named = [
-                {**row, "name": row["name"] or "(nobody)"} if section.title == "By team" else row
-                for row in section.rows
-            ]
-            show(named, {"cost": section.total}, f"{section.title}, {text}, {metric} cost")
-        rows += [{"section": section.title, **row} for row in section.rows]
-    if context.format != "table":
-        context.emit(
-            "report", rows, totals={"cost": total, "unattributed": rest["cost"], "data_issues": issues}
-        )
+    rest, issues = reports.unattributed(con, span, metric), reports.data_issues(con, span)
+    if context.format == "table":
+        _show(text, metric, sections, rest, issues)
         return
-    if rest["resources"]:
-        largest = f"; the largest is {rest['largest']}" if rest["largest"] else ""
-        click.echo(f"Nobody owns {rest['cost']:,.2f} on {rest['resources']:,} resources{largest}.\n")
+    rows = [{"section": section.title, **row} for section in sections for row in section.rows]
+    totals = {
+        "cost": sections[0].total,
+        "metric": metric,
+        "unattributed": rest["cost"],
+        "stranded": rest["stranded"],
+        "largest_unattributed": rest["largest"],
+        "data_issues": issues,
+    }
+    context.emit("report", rows, totals=totals)
+
+
+def _show(
+    text: str, metric: str, sections: "list[Section]", rest: dict[str, Any], issues: list[dict[str, Any]]
+) -> None:
+    from gpuledger.surfaces.cli._table import show
+
+    for section in sections:
+        named = [
+            {**row, "name": row["name"] or _NOBODY.get(section.title, "unknown")} for row in section.rows
+        ]
+        show(named, {"cost": section.total}, f"{section.title}, {text}, {metric} cost")
+    if rest["largest"]:
+        click.echo(
+            f"Nobody owns {rest['cost']:,.2f}: no team, owner or cost centre in the tags. The largest parts:"
+        )
+        show(rest["largest"], {}, None)
     else:
         click.echo("Every charge has a team, an owner or a cost centre.\n")
+    if rest["stranded"]:
+        click.echo(f"Commitments left {rest['stranded']:,.2f} unused: paid for, and nothing ran on it.\n")
     if issues:
         show(issues, {}, "What could not be read in the data")
     else:
