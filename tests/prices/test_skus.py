@@ -9,7 +9,8 @@ from gpuledger.prices import gpu_types, skus
 
 
 def test_patterns_are_reachable_and_name_known_models() -> None:
-    models = {known.gpu_model for known in gpu_types()} | {"P4"}  # a P4 is only ever attached to an N1 machine
+    attached_only = {"P4"}  # to N1 machines; no machine type names it
+    models = {known.gpu_model for known in gpu_types()} | attached_only
     for pattern in skus.gpu_sku_patterns():
         assert pattern.needs == pattern.needs.lower()
         re.compile(pattern.pattern)
