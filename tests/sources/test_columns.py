@@ -300,6 +300,17 @@ def test_a_file_of_another_form_is_refused_with_its_columns(bill: Path) -> None:
     assert "not a Acme bill file: no column cost (it has day, price)" in report.diagnostics[0].message
 
 
+@pytest.mark.parametrize(
+    ("more", "source"), [("", "columns-acme-cloud"), ('BillingAccountId = "account"', "columns-7")]
+)
+def test_bills_of_two_vendors_do_not_replace_each_other(bill: Path, more: str, source: str) -> None:
+    (bill / "billing.csv").write_text("day,cost,account\n2026-10-01,1,7\n")
+    (bill / "columns.toml").write_text('provider = "Acme Cloud"\n' + columns_toml(more))
+    store = Store(str(bill.parent / "ledger"))
+    report = ingest(store, open_tree(str(bill), bill), registry.source("columns"), Options())
+    assert [row.source for row in report.rows] == [source]
+
+
 def test_the_documented_map_is_valid() -> None:
     page = (Path(__file__).parents[2] / "docs" / "connectors" / "columns.md").read_text("utf-8")
     examples = [text for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "\n[columns]" in text]

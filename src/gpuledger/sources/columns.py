@@ -9,17 +9,17 @@ Missing by nature: what the file doesn't say and the map doesn't fix is unknown 
 import difflib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from gpuledger.core import column_map_parser
+from gpuledger.core import column_map_parser, deliveries
 from gpuledger.core.column_map import ColumnMap
 from gpuledger.core.column_map_sql import Statement
-from gpuledger.core.contracts import Tree
+from gpuledger.core.contracts import Delivery, Tree
 from gpuledger.errors import ConfigError
 
 TYPE = "columns"
@@ -175,6 +175,14 @@ class Mapped:
     def TOTAL(self) -> str:  # noqa: N802
         """What the file's own numbers add up to: its total line where there is one, else its cost column."""
         return Statement(self.map).total()
+
+    def discover(self, tree: Tree) -> list[Delivery]:
+        """Take all data files as one delivery; it is the vendor's, where its lines don't name an account."""
+        named = "BillingAccountId" in self.map.values
+        return [
+            delivery if named else replace(delivery, source=self.map.provider or self.map.title)
+            for delivery in deliveries.plain(tree)
+        ]
 
     def select(self, columns: Mapping[str, str], part: str) -> str | None:
         """Return the mapping as one SELECT from `native`; there are no commitments."""
