@@ -20,7 +20,6 @@ from gpuledger.core.deliveries import is_data
 from gpuledger.errors import SourceError
 
 _MONTH = re.compile(r"^(\d{4}-\d{2})/")
-_SMALL = 65_536
 _HINT = "Fetch it again; the ledger keeps its last good state."
 
 
@@ -69,7 +68,7 @@ def parse(path: str, content: bytes) -> PageFile:
 def by_month(tree: Tree, has_rows: Callable[[bytes], bool]) -> list[Delivery]:
     """One delivery per folder `YYYY-MM`, as pollers leave them; data files elsewhere are one delivery together.
 
-    A month whose small files have no rows, as `has_rows` sees it, is no delivery yet: nothing happened in it so far.
+    A month whose files have no rows, as `has_rows` sees it, is no delivery yet: nothing happened in it so far.
     """
     folders: dict[str, list[SourceFile]] = {}
     for file in tree.files:
@@ -78,7 +77,8 @@ def by_month(tree: Tree, has_rows: Callable[[bytes], bool]) -> list[Delivery]:
             folders.setdefault(match[1] if match else "", []).append(file)
     found = []
     for month, files in sorted(folders.items()):
-        if not month or any(file.size > _SMALL or has_rows(tree.read(file.path)) for file in files):
+        largest = sorted(files, key=lambda file: -file.size)
+        if not month or any(has_rows(tree.read(file.path)) for file in largest):
             found.append(Delivery(files=tuple(files), billing_period=month or None))
     return found
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ _CHUNK_DAYS: dict[Width, int] = {"1m": 1, "1h": 7, "1d": 31}
 _PARTS = ".part/"
 _FETCHED = ".fetched.json"
 _FILE = re.compile(r"^(\d{4}-\d{2})/(.+)_\d{4}-\d{2}-\d{2}_(1m|1h|1d)\.jsonl$")
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
 _MAX_PAGES = 10_000
 _SECRET = re.compile(r"\bsk-[A-Za-z0-9*_.-]+")
 
@@ -164,6 +166,15 @@ def label(context: PollContext, labels: Mapping[str, Any]) -> None:
             name not in context.pages.names(name) or context.pages.read(name) != content
         ):
             context.pages.write(name, content)
+
+
+def models_in(context: PollContext, feed: str) -> set[str]:
+    """Names of models in the pages of the feeds that begin so, in the months that were fetched."""
+    found: set[str] = set()
+    for month in months(context.since, context.until):
+        for name in context.pages.names(f"{month:%Y-%m}/{feed}"):
+            found |= {match.decode() for match in _MODEL.findall(context.pages.read(name))}
+    return found
 
 
 def account_of(body: bytes) -> dict[str, str | None]:
@@ -303,12 +314,13 @@ def said(body: bytes) -> str:
 
 def key_of(settings: Mapping[str, Any], environ: Mapping[str, str], variable: str, what: str) -> str:
     """Return the API key: the setting `api_key_env`, resolved by the configuration, or the usual variable."""
-    key = settings.get("api_key") or environ.get(variable)
+    named = "api_key" in settings
+    key = settings["api_key"] if named else environ.get(variable)
     if not isinstance(key, str) or not key.strip():
         raise ConfigError(
-            f"no {what}: the environment variable is not set",
+            f"no {what}: the environment variable {'that api_key_env names' if named else variable} is not set",
             where="api_key_env",
-            hint=f'Set {variable}, or name another variable in [sources.NAME]: api_key_env = "NAME_OF_VARIABLE".',
+            hint=f'Set it, or name another one in [sources.NAME]: api_key_env = "{variable}".',
         )
     return key.strip()
 
@@ -320,6 +332,34 @@ def key_refused(error: RefusedError, variable: str, what: str) -> ConfigError:
         where=error.where,
         hint=f"It needs {what}, taken from the variable that api_key_env names, or else from {variable}.",
     )
+
+
+COMMON_SETTINGS = frozenset(
+    {
+        "api_key", "base_url", "recent_days", "usage_bucket", "organization_id", "organization_name", "names", "tags",
+        "timeout_seconds", "max_tries", "max_wait_seconds",
+    }
+)  # fmt: skip
+
+
+def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> None:
+    """Refuse settings that no poller and not this connector knows: a misspelt one must not pass for set."""
+    allowed = COMMON_SETTINGS | set(own)
+    for name in sorted(set(settings) - allowed):
+        near = get_close_matches(name, allowed, n=1)
+        raise ConfigError(
+            f"unknown setting {name}",
+            where=name,
+            hint=f"Did you mean {near[0]}?" if near else f"There are: {', '.join(sorted(allowed))}.",
+        )
+
+
+def table(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a setting that must be a table."""
+    value = settings.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a table", where=name, hint=f"Such as [sources.NAME.{name}].")
+    return value
 
 
 def whole(settings: Mapping[str, Any], name: str, default: int, lowest: int = 0) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:  # the catalogue takes a fifth of a second to import
     from genai_prices.types import TieredPrices
 
+CATALOGUE = "genai-prices"
 # Our token type, and the name of its price per million in genai-prices.
 _KINDS = {
     "input": "input_mtok",
@@ -39,7 +40,6 @@ class TokenPrice:
     above: int
     since: date | None
     price: Decimal
-    source: str
 
 
 def token_prices(provider: str, models: Iterable[str]) -> Iterator[TokenPrice]:
@@ -56,7 +56,7 @@ def token_prices(provider: str, models: Iterable[str]) -> Iterator[TokenPrice]:
             for kind, name in _KINDS.items():
                 scale = _THOUSAND if kind == "web_search" else _MILLION
                 for above, price in _tiers(getattr(prices, name, None)):
-                    yield TokenPrice(model, kind, above, since, price * scale, "genai-prices")
+                    yield TokenPrice(model, kind, above, since, price * scale)
 
 
 def known(provider: str, models: Iterable[str]) -> set[str]:

@@ -24,7 +24,7 @@ from gpuledger.core import pages, paging
 from gpuledger.core.contracts import Delivery, PollContext, Tree
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import SourceError
-from gpuledger.prices.tokens import known, token_prices
+from gpuledger.prices.tokens import CATALOGUE, known, token_prices
 
 TYPE = "anthropic"
 TITLE = "Anthropic usage and cost report"
@@ -34,6 +34,8 @@ API_KEY_VARIABLE = "ANTHROPIC_ADMIN_API_KEY"
 _KEY = "an Admin API key (sk-ant-admin…); keys of workspaces can't read reports"
 _BETA = {"anthropic-beta": "analytics-usage-cost-2026-08-24"}
 _USAGE_GROUPS = ("workspace_id", "api_key_id", "model", "service_tier", "context_window")
+
+_LONG = 200_000  # input tokens; where the window of the reports ends
 
 _DIMENSIONS = (
     "workspace_id", "api_key_id", "model", "service_tier", "context_window", "inference_geo", "speed", "product",
@@ -72,8 +74,8 @@ def discover(tree: Tree) -> list[Delivery]:
 def read(paths: list[str]) -> str:
     """SQL for the canonical columns: kind 'cost' for lines of the bill, 'usage' for one token type of a usage result."""
     files = [pages.parse(path, Path(path).read_bytes()) for path in paths]
-    found = [_form(result) for file in files for page in file.pages for result in _results(page)]
-    if not any(file.documents for file in files) or (None in found and set(found) == {None}):
+    forms = {_form(result) for file in files for page in file.pages for result in _results(page)}
+    if not any(True for file in files for _ in file.pages) or forms == {None}:
         raise SourceError(
             f"not pages of the {TITLE}: no results with an amount or with tokens",
             where=paths[0],
@@ -117,23 +119,23 @@ def _model(result: Mapping[str, Any]) -> object:
 
 
 def _prices(models: set[str]) -> Iterator[tuple[str | None, ...]]:
-    """Price per unit by model, type, context window (NULL: whatever it is) and day. Long contexts begin at 200k."""
+    """Price per unit by model, type, context window and day. The usage report tells contexts above 200k tokens apart.
+
+    Other thresholds it doesn't tell: the price below them stands.
+    """
     native = {kind: name for name, _, kind in _TOKENS}
-    rows = list(token_prices("anthropic", models))
-    long = {(row.model, row.kind) for row in rows if row.above == 200_000}  # noqa: PLR2004 - as the API's windows
-    for row in rows:
+    by_day: dict[tuple[str, str, str], dict[int, str]] = {}
+    for row in token_prices("anthropic", models):
         since = row.since.isoformat() if row.since else "1970-01-01"
-        windows: list[str | None] = [None]
-        if (row.model, row.kind) in long:
-            windows = [{0: "0-200k", 200_000: "200k-1M"}.get(row.above)]
-        elif row.above:
-            continue  # a threshold that the usage report doesn't tell: the price below it stands
-        for window in windows:
-            yield row.model, native[row.kind], window, since, format(row.price, "f"), row.source
+        by_day.setdefault((row.model, row.kind, since), {})[row.above] = format(row.price, "f")
+    for (model, kind, since), prices in by_day.items():
+        for window, above in (("0-200k", 0), ("200k-1M", _LONG)):
+            yield model, native[kind], window, since, prices.get(above, prices[0]), CATALOGUE
 
 
 def poll(context: PollContext) -> Iterator[Diagnostic]:
     """Fetch usage and cost. Settings: api, usage_bucket, cost_bucket, recent_days, base_url, names, tags."""
+    paging.check(context.settings, ("api", "cost_bucket"))
     key = paging.key_of(context.settings, os.environ, API_KEY_VARIABLE, "Admin API key of Anthropic")
     api = paging.one_of(context.settings, "api", ("auto", "analytics", "admin", "analytics-report"))
     settle = timedelta(days=paging.whole(context.settings, "recent_days", 3))
@@ -228,17 +230,18 @@ def _label(context: PollContext, key: str) -> Iterator[Diagnostic]:
                 "Set organization_id in the source's settings to fill BillingAccountId.",
             )  # fmt: skip
     paging.label(
-        context, {"account": account, "names": settings.get("names", {}), "tags": settings.get("tags", {})}
+        context,
+        {
+            "account": account,
+            "names": paging.table(settings, "names"),
+            "tags": paging.table(settings, "tags"),
+        },
     )
 
 
 def _unpriced(context: PollContext) -> Iterator[Diagnostic]:
     """List the models in the polled months that no price is known for: their usage has no estimate."""
-    models: set[str] = set()
-    for month in paging.months(context.since, context.until):
-        for name in context.pages.names(f"{month:%Y-%m}/"):
-            for page in pages.parse(name, context.pages.read(name)).pages:
-                models |= {str(model) for result in _results(page) if (model := _model(result))}
+    models = paging.models_in(context, "usage") | paging.models_in(context, "analytics-usage")
     for model in sorted(models - known("anthropic", models)):
         yield Diagnostic(
             "unknown-model", "warning", model, f"no list price is known for {model}: its newest usage has no estimate",
@@ -322,5 +325,5 @@ SELECT 'usage' AS kind, form, starting_at, ending_at, {plain_names},
     NULL::VARCHAR AS amount, NULL::VARCHAR AS list_amount, NULL::VARCHAR AS currency,
     quantity, price.price, priced_by, labels, _file, _row
 FROM usage LEFT JOIN price ON model = priced_model AND native_type = priced_type
-    AND (context IS NULL OR context = coalesce(context_window, '0-200k')) AND day >= since AND day < until
+    AND context = coalesce(context_window, '0-200k') AND day >= since AND day < until
 """

@@ -18,16 +18,16 @@ cost AS (
 ),
 -- Minutes are folded to hours.
 usage AS (
-    SELECT *, row_number() OVER () AS id
+    SELECT * RENAME (first_moment AS s, last_moment AS e), row_number() OVER () AS id
     FROM (
         SELECT workspace_id, api_key_id, model, service_tier, context_window, inference_geo, speed, product, cost_type,
-            token_type, if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s), s) AS s,
-            if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s) + INTERVAL 1 HOUR, e) AS e,
+            token_type, if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s), s) AS first_moment,
+            if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s) + INTERVAL 1 HOUR, e) AS last_moment,
             sum(quantity(quantity)) AS tokens, any_value(day) AS day, any_value(price) AS price,
             any_value(priced_by) AS priced_by, any_value(labels) AS labels, any_value(form) AS form, min(_file) AS _file, arg_min(_row, (_file, _row)) AS _row
         FROM dated WHERE kind = 'usage'
         GROUP BY workspace_id, api_key_id, model, service_tier, context_window, inference_geo, speed, product, cost_type,
-            token_type, s, e
+            token_type, first_moment, last_moment
     )
 ),
 -- The key of a match: the rest of the dimensions doesn't matter for it. A web search costs the same for every model.
@@ -187,6 +187,8 @@ SELECT
         {'key': 'priced_by', 'value': if(unit_price IS NULL, NULL, priced_by)},
         {'key': 'without_cost', 'value': reason}], lambda entry: entry.value IS NOT NULL)), MAP {}) AS x_Native,
     nullif(concat_ws('; ', issue('BilledCost', amount, money(amount)),
+        CASE WHEN length(rtrim(split_part(amount, '.', 2), '0')) > 16 AND money(amount) IS NOT NULL
+            THEN 'BilledCost: "' || left(amount, 60) || '" cents have more decimals than are stored' END,
         issue('ChargePeriodStart', starting_at, s)), '') AS x_DataIssues,
     _file, _row
 FROM named

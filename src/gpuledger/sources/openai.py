@@ -25,7 +25,7 @@ from gpuledger.core import pages, paging
 from gpuledger.core.contracts import Delivery, PollContext, Tree
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import SourceError
-from gpuledger.prices.tokens import known, token_prices
+from gpuledger.prices.tokens import CATALOGUE, known, token_prices
 
 TYPE = "openai"
 TITLE = "OpenAI usage and costs"
@@ -58,9 +58,8 @@ def read(paths: list[str]) -> str:
     """SQL for the canonical columns: kind 'cost' for lines of the bill, 'usage' for one token type of a usage result."""
     files = [pages.parse(path, Path(path).read_bytes()) for path in paths]
     kinds = {str(result.get("object")) for file in files for page in file.pages for result in _results(page)}
-    if not any(file.documents for file in files) or (
-        kinds and not any(kind.startswith("organization.") for kind in kinds)
-    ):
+    found = any(True for file in files for _ in file.pages)
+    if not found or (kinds and not any(kind.startswith("organization.") for kind in kinds)):
         raise SourceError(
             f"not pages of {TITLE}: no results of the kind organization.…",
             where=paths[0],
@@ -91,11 +90,12 @@ def _prices(models: set[str]) -> Iterator[tuple[str | None, ...]]:
     for row in token_prices("openai", models):
         if not row.above:
             since = row.since.isoformat() if row.since else "1970-01-01"
-            yield row.model, row.kind, since, format(row.price, "f"), row.source
+            yield row.model, row.kind, since, format(row.price, "f"), CATALOGUE
 
 
 def poll(context: PollContext) -> Iterator[Diagnostic]:
     """Fetch costs and usage. Settings: usage_bucket, recent_days, base_url, organization_id, names, tags."""
+    paging.check(context.settings)
     key = paging.key_of(context.settings, os.environ, API_KEY_VARIABLE, "Admin API key of OpenAI")
     settle = timedelta(days=paging.whole(context.settings, "recent_days", 3))
     headers = {"authorization": f"Bearer {key}"}
@@ -165,19 +165,15 @@ def _label(context: PollContext, headers: Mapping[str, str]) -> Iterator[Diagnos
         context,
         {
             "account": account,
-            "names": names | dict(settings.get("names", {})),
-            "tags": settings.get("tags", {}),
+            "names": names | dict(paging.table(settings, "names")),
+            "tags": paging.table(settings, "tags"),
         },
     )
 
 
 def _unpriced(context: PollContext) -> Iterator[Diagnostic]:
     """List the models in the polled months that no price is known for: their usage has no estimate."""
-    models: set[str] = set()
-    for month in paging.months(context.since, context.until):
-        for name in context.pages.names(f"{month:%Y-%m}/usage-"):
-            for page in pages.parse(name, context.pages.read(name)).pages:
-                models |= {str(result["model"]) for result in _results(page) if result.get("model")}
+    models = paging.models_in(context, "usage-")
     for model in sorted(models - known("openai", models)):
         yield Diagnostic(
             "unknown-model", "warning", model, f"no list price is known for {model}: its newest usage has no estimate",
@@ -191,8 +187,8 @@ _SQL = r"""
 WITH found AS ({results}),
 flat AS (
     SELECT _file, _row, result AS r, labels, result ->> '$.object' AS form,
-        to_timestamp(start_time::BIGINT)::VARCHAR AS starting_at,
-        to_timestamp(end_time::BIGINT)::VARCHAR AS ending_at,
+        coalesce(to_timestamp(TRY_CAST(start_time AS BIGINT))::VARCHAR, start_time) AS starting_at,
+        coalesce(to_timestamp(TRY_CAST(end_time AS BIGINT))::VARCHAR, end_time) AS ending_at,
         result ->> '$.project_id' AS project_id, result ->> '$.api_key_id' AS api_key_id,
         result ->> '$.user_id' AS user_id, result ->> '$.project_name' AS project_name,
         result ->> '$.organization_id' AS account_id, result ->> '$.organization_name' AS account_name
@@ -221,13 +217,14 @@ lines AS (
 reported AS (
     SELECT *, r ->> '$.model' AS model,
         CASE WHEN r ->> '$.batch' = 'true' THEN 'batch' ELSE coalesce(nullif(r ->> '$.service_tier', 'default'), 'standard') END AS service_tier,
-        coalesce((r ->> '$.input_cached_tokens')::BIGINT, 0) AS cached, coalesce((r ->> '$.input_cache_write_tokens')::BIGINT, 0) AS written,
-        coalesce((r ->> '$.input_uncached_tokens')::BIGINT, (r ->> '$.input_tokens')::BIGINT - cached - written) AS fresh,
-        coalesce((r ->> '$.output_tokens')::BIGINT, 0) AS output,
-        coalesce((r ->> '$.input_audio_tokens')::BIGINT, 0) AS audio_in, coalesce((r ->> '$.input_image_tokens')::BIGINT, 0) AS image_in,
-        coalesce((r ->> '$.input_cached_audio_tokens')::BIGINT, 0) AS audio_cached,
-        coalesce((r ->> '$.input_cached_image_tokens')::BIGINT, 0) AS image_cached,
-        coalesce((r ->> '$.output_audio_tokens')::BIGINT, 0) AS audio_out, coalesce((r ->> '$.output_image_tokens')::BIGINT, 0) AS image_out
+        coalesce(TRY_CAST(r ->> '$.input_cached_tokens' AS BIGINT), 0) AS cached, coalesce(TRY_CAST(r ->> '$.input_cache_write_tokens' AS BIGINT), 0) AS written,
+        coalesce(TRY_CAST(r ->> '$.input_uncached_tokens' AS BIGINT),
+            TRY_CAST(r ->> '$.input_tokens' AS BIGINT) - cached - written) AS fresh,
+        coalesce(TRY_CAST(r ->> '$.output_tokens' AS BIGINT), 0) AS output,
+        coalesce(TRY_CAST(r ->> '$.input_audio_tokens' AS BIGINT), 0) AS audio_in, coalesce(TRY_CAST(r ->> '$.input_image_tokens' AS BIGINT), 0) AS image_in,
+        coalesce(TRY_CAST(r ->> '$.input_cached_audio_tokens' AS BIGINT), 0) AS audio_cached,
+        coalesce(TRY_CAST(r ->> '$.input_cached_image_tokens' AS BIGINT), 0) AS image_cached,
+        coalesce(TRY_CAST(r ->> '$.output_audio_tokens' AS BIGINT), 0) AS audio_out, coalesce(TRY_CAST(r ->> '$.output_image_tokens' AS BIGINT), 0) AS image_out
     FROM flat WHERE form IN ('organization.usage.completions.result', 'organization.usage.embeddings.result')
     -- One width of buckets a day: the finer one.
     QUALIFY epoch(instant(ending_at) - instant(starting_at))

@@ -19,17 +19,17 @@ cost AS (
 ),
 -- Minutes are folded to hours.
 usage AS (
-    SELECT *, row_number() OVER () AS id
+    SELECT * RENAME (first_moment AS s, last_moment AS e), row_number() OVER () AS id
     FROM (
         SELECT project_id, api_key_id, user_id, model, service_tier, token_type, modality,
-            if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s), s) AS s,
-            if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s) + INTERVAL 1 HOUR, e) AS e,
+            if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s), s) AS first_moment,
+            if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s) + INTERVAL 1 HOUR, e) AS last_moment,
             sum(quantity(quantity)) AS tokens, any_value(day) AS day, any_value(p) AS p, any_value(k) AS k,
             any_value(price) AS price, any_value(priced_by) AS priced_by, any_value(labels) AS labels,
             any_value(account_id) AS account_id, any_value(account_name) AS account_name,
             any_value(project_name) AS project_name, min(_file) AS _file, arg_min(_row, (_file, _row)) AS _row
         FROM line WHERE kind = 'usage'
-        GROUP BY project_id, api_key_id, user_id, model, service_tier, token_type, modality, s, e
+        GROUP BY project_id, api_key_id, user_id, model, service_tier, token_type, modality, first_moment, last_moment
     )
 ),
 bill AS (
@@ -172,6 +172,7 @@ SELECT
     nullif(map_from_entries(list_filter([
         {'key': 'user_id', 'value': user_id}, {'key': 'priced_by', 'value': if(unit_price IS NULL, NULL, priced_by)},
         {'key': 'without_cost', 'value': reason}], lambda entry: entry.value IS NOT NULL)), MAP {}) AS x_Native,
-    nullif(concat_ws('; ', issue('BilledCost', amount, money(amount))), '') AS x_DataIssues,
+    nullif(concat_ws('; ', issue('BilledCost', amount, money(amount)),
+        issue('ChargePeriodStart', starting_at, s)), '') AS x_DataIssues,
     _file, _row
 FROM named
