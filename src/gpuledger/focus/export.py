@@ -75,6 +75,7 @@ def projection(
     it (and back).
     """
     columns = focus_columns(dataset, version, custom)
+    fallback = fallback and dataset == "CostAndUsage"  # commitments have no columns to fall back on
     return ",\n".join(
         f"  {_cell(column, version, text, fallback)} AS {quoted(column.name)}" for column in columns
     )
