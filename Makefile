@@ -12,9 +12,9 @@ export AZURITE ?= $(CURDIR)/.ci/tools/node_modules/.bin/azurite-blob
 export FOCUS_VALIDATOR ?= $(CURDIR)/.venv-focus-validator/bin/focus-validator
 export GPULEDGER_SHARED ?= $(abspath $(CURDIR)/../shared)
 
-# Each lock other than runtime and dev belongs to one tool, which gets an environment of its own.
-TOOL_LOCKS := $(filter-out requirements/runtime.txt requirements/dev.txt,$(wildcard requirements/*.txt))
-TOOLS := $(TOOL_LOCKS:requirements/%.txt=.venv-%/.installed)
+# The official FOCUS validator needs Python 3.12 or newer, and an environment of its own.
+VALIDATOR := .venv-focus-validator
+NEWER = $(firstword $(foreach p,python3.12 python3.13 python3.14 python3 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python),$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $(p))))
 AZURITE_VERSION := 3.35.0
 
 .DEFAULT_GOAL := help
@@ -44,21 +44,20 @@ format: $(VENV)/.installed ## format, and mend what ruff can
 bench: $(VENV)/.installed ## every benchmark, one after another (ARGS=name for one)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-servers: .ci/tools/.azurite-$(AZURITE_VERSION) $(TOOLS) ## what the full test suite talks to: azurite (npm) and the tools of requirements/*.txt
+servers: .ci/tools/.azurite-$(AZURITE_VERSION) $(VALIDATOR)/.installed ## what the full test suite talks to: azurite (npm) and the official FOCUS validator
 
 lock: ## renew requirements/*.txt (needs uv; ARGS=--upgrade for newer versions)
 	@test -n "$(UV)" || { echo "Hint: pip install uv" >&2; exit 1; }
 	@$(call compile,runtime) pyproject.toml
 	@$(call compile,dev) pyproject.toml --extra bigquery --group dev --constraint requirements/runtime.txt
-	@for input in $(wildcard requirements/*.in); do \
-		$(call compile,$$(basename $$input .in)) $$input || exit 1; \
-	done
+	@cd tests/focus/official && $(UV) pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" $(ARGS) focus-validator.in --output-file focus-validator.txt
 
 compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(ARGS) --output-file requirements/$(1).txt
 
 clean: ## remove environments, tools, caches and the demo
-	rm -rf .venv .venv-* .ci/tools demo-ledger build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* .ci/tools demo-ledger demo-bills build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # $(1) is the environment, $(2) its lock.
 define create
@@ -75,9 +74,13 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 		--no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv-%/.installed: requirements/%.txt
-	$(call create,.venv-$*,requirements/$*.txt)
-	@touch $@
+$(VALIDATOR)/.installed: tests/focus/official/focus-validator.txt
+	@if test -z "$(NEWER)"; then \
+		echo "no Python 3.12 or newer: the comparison with the official validator is skipped"; \
+	else \
+		rm -rf $(VALIDATOR) && $(NEWER) -m venv $(VALIDATOR) && \
+		$(VALIDATOR)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< && touch $@; \
+	fi
 
 .ci/tools/.azurite-$(AZURITE_VERSION):
 	@command -v npm >/dev/null || { echo "Hint: azurite needs Node.js and npm" >&2; exit 1; }
