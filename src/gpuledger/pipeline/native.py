@@ -17,7 +17,7 @@ from gpuledger.errors import SourceError
 from gpuledger.focus.schema import quoted
 from gpuledger.pipeline.headers import TextShape, normal, resolve, text_shape, truncated
 
-_SCRATCH = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 122880"
+SCRATCH = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 122880"
 _SHOWN_REJECTS = 20
 _SHOWN_COLUMNS = 8
 NULL_WORDS = ("", "NULL", "null")
@@ -47,7 +47,7 @@ def read(
     if custom is not None and (relation := custom([str(path) for _, _, path in members])) is not None:
         # Read once: the mapping looks at `native` several times.
         out = duckdb.literal(scratch / "native.parquet")
-        con.execute(f"COPY (SELECT *, NULL::VARCHAR AS _label FROM ({relation})) TO {out} ({_SCRATCH})")
+        con.execute(f"COPY (SELECT *, NULL::VARCHAR AS _label FROM ({relation})) TO {out} ({SCRATCH})")
         selects.append(f"FROM read_parquet({out})")
     else:
         for number, (name, shown, path) in enumerate(members):
@@ -132,7 +132,7 @@ def _text(
     prefixed = _prefixed(connector, shape.header)
     known = set(found.values()) | {place for places in prefixed.values() for place, _ in places}
     native.unknown_columns |= {name for place, name in enumerate(shape.header) if place not in known and name}
-    scan = _csv_scan(path, shape)
+    scan = csv_scan(path, shape)
     wanted = [f"c{place} AS {quoted(name)}" for name, place in found.items()]
     wanted += [
         f"{_map_of([(key, f'c{place}') for place, key in places])} AS {quoted(name)}"
@@ -142,15 +142,16 @@ def _text(
         rest = [(name, f"c{place}") for place, name in enumerate(shape.header) if place not in known and name]
         wanted.append(f"{_map_of(_unique(rest))} AS _unknown")
     missing = [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
-    con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({_SCRATCH})")
-    native.diagnostics += _rejects(con, shown, shape)
+    con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({SCRATCH})")
+    native.diagnostics += rejects(con, shown, shape)
     extra = [f"{duckdb.literal(shown)} AS _file", "file_row_number + 1 AS _row"]
     return f"SELECT * EXCLUDE (file_row_number), {', '.join(missing + extra)} FROM read_parquet({duckdb.literal(out)}, file_row_number = true)"
 
 
-def _csv_scan(path: Path, shape: TextShape) -> str:
+def csv_scan(path: Path, shape: TextShape, null_words: Sequence[str] = NULL_WORDS) -> str:
+    """Return the table function that reads a delimited file as text columns c0, c1, …; bad lines become rejects."""
     names = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(shape.header)))
-    nulls = duckdb.literals(NULL_WORDS)
+    nulls = duckdb.literals(null_words)
     return (
         f"read_csv({duckdb.literal(path)}, auto_detect = false, header = true, skip = {shape.skip}, columns = {{{names}}}, "
         f"delim = {duckdb.literal(shape.delimiter)}, quote = '\"', escape = '\"', encoding = '{shape.encoding}', "
@@ -158,7 +159,8 @@ def _csv_scan(path: Path, shape: TextShape) -> str:
     )
 
 
-def _rejects(con: duckdb.Connection, shown: str, shape: TextShape) -> list[Diagnostic]:
+def rejects(con: duckdb.Connection, shown: str, shape: TextShape) -> list[Diagnostic]:
+    """Return what `csv_scan` could not parse, and forget it."""
     rows: list[tuple[Any, ...]] = con.execute(
         "SELECT line, error_message, left(csv_line, 80) FROM reject_errors ORDER BY line"
     ).fetchall()
@@ -293,7 +295,7 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
         f"nullif(json ->> {duckdb.literal(path)}, '') AS {quoted(name)}" for name, path in found.items()
     ]
     wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
-    con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({_SCRATCH})")
+    con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({SCRATCH})")
     extra = f"{duckdb.literal(shown)} AS _file, file_row_number + 1 AS _row"
     return f"SELECT * EXCLUDE (file_row_number), {extra} FROM read_parquet({duckdb.literal(out)}, file_row_number = true)"
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import mkdtemp
 
 from gpuledger.core.deliveries import is_data
+from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError
 from gpuledger.focus.report import ValidationReport
@@ -11,7 +13,8 @@ from gpuledger.focus.schema import quoted
 from gpuledger.focus.validate import validate
 from gpuledger.pipeline.headers import text_shape, truncated
 from gpuledger.pipeline.ledger import Ledger
-from gpuledger.pipeline.locations import open_tree
+from gpuledger.pipeline.locations import clear, open_tree
+from gpuledger.pipeline.native import SCRATCH, csv_scan, rejects
 
 DATASETS = {"CostAndUsage": "cost_and_usage", "ContractCommitment": "contract_commitment"}
 _KEYS = {"CostAndUsage": "BilledCost", "ContractCommitment": "ContractCommitmentId"}
@@ -24,8 +27,10 @@ def validate_files(
     focus_version: str,
     dataset: str | None,
     capabilities: Iterable[str] | None = None,
-) -> ValidationReport:
+) -> tuple[ValidationReport, list[Diagnostic]]:
     """Check the files at a path or address. `dataset` None is told from the columns.
+
+    The Diagnostics name lines that can't be parsed, and so weren't checked.
 
     Raises SourceError when there is nothing to read, or a file is damaged.
     """
@@ -33,10 +38,19 @@ def validate_files(
     files = [file.path for file in tree.files if is_data(file.path)]
     if not files:
         raise SourceError("no data files here", where=location, hint="FOCUS data is CSV(.gz) or Parquet.")
-    con = duckdb.connect(memory_limit="700MB")
+    told: list[Diagnostic] = []
+    scratch = Path(mkdtemp(prefix="gpuledger-"))
+    con = duckdb.connect(memory_limit="700MB", keep_order=True, spill=scratch)
     try:
         relations = {
-            path: _relation(tree.local(path), path if len(files) > 1 else location) for path in files
+            path: _relation(
+                con,
+                tree.local(path),
+                path if len(files) > 1 else location,
+                scratch / f"{number}.parquet",
+                told,
+            )
+            for number, path in enumerate(files)
         }
         kinds = {
             path: dataset or _dataset(list(duckdb.columns(con, f"({sql})")))
@@ -47,7 +61,7 @@ def validate_files(
         others = _union(
             sql for path, sql in relations.items() if kinds[path] == "ContractCommitment" != wanted
         )
-        return validate(
+        report = validate(
             con,
             chosen,
             focus_version=focus_version,
@@ -55,8 +69,12 @@ def validate_files(
             capabilities=capabilities,
             commitments=others or None,
         )
+        return report, told
     except duckdb.EngineError as error:
         raise truncated(location, str(error).splitlines()[0]) from error
+    finally:
+        con.close()
+        clear(scratch)
 
 
 def validate_ledger(
@@ -72,23 +90,21 @@ def validate_ledger(
     return validate(con, relation, focus_version=focus_version, dataset=wanted, capabilities=capabilities)
 
 
-def _relation(path: Path, shown: str) -> str:
-    if path.name.lower().endswith(".parquet"):
-        scan = f"read_parquet({duckdb.literal(path)}, file_row_number = true, hive_partitioning = false)"
-        return f"SELECT * EXCLUDE (file_row_number), {duckdb.literal(shown)} AS _file, file_row_number + 1 AS _row FROM {scan}"
-    shape = text_shape(path, shown, {}, ())
-    names = list(dict.fromkeys(shape.header))
-    if len(names) < len(shape.header):
-        raise SourceError(
-            "two columns have the same name", where=shown, hint="FOCUS columns are unique; rename one."
-        )
-    columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
-    scan = (
-        f"read_csv({duckdb.literal(path)}, auto_detect = false, header = true, skip = {shape.skip}, columns = {{{columns}}}, "
-        f"delim = {duckdb.literal(shape.delimiter)}, quote = '\"', escape = '\"', encoding = '{shape.encoding}', "
-        "max_line_size = 16777216)"
-    )
-    return f"SELECT *, {duckdb.literal(shown)} AS filename FROM {scan}"
+def _relation(con: duckdb.Connection, path: Path, shown: str, scratch: Path, told: list[Diagnostic]) -> str:
+    """Return a query over a file's columns as they are, with `_file` and `_row`. Text goes through Parquet once."""
+    scan = duckdb.literal(path)
+    if not path.name.lower().endswith(".parquet"):
+        shape = text_shape(path, shown, {}, ())
+        if len(set(shape.header)) < len(shape.header):
+            raise SourceError(
+                "two columns have the same name", where=shown, hint="FOCUS columns are unique; rename one."
+            )
+        named = ", ".join(f"c{place} AS {quoted(name)}" for place, name in enumerate(shape.header))
+        scan = duckdb.literal(scratch)
+        con.execute(f"COPY (SELECT {named} FROM {csv_scan(path, shape, [''])}) TO {scan} ({SCRATCH})")
+        told += rejects(con, shown, shape)
+    read = f"read_parquet({scan}, file_row_number = true, hive_partitioning = false)"
+    return f"SELECT * EXCLUDE (file_row_number), {duckdb.literal(shown)} AS _file, file_row_number + 1 AS _row FROM {read}"
 
 
 def _dataset(names: list[str]) -> str:

@@ -5,6 +5,7 @@ from contextlib import suppress
 import click
 
 from gpuledger.errors import UsageError
+from gpuledger.diagnostics import Diagnostic
 from gpuledger.surfaces.cli._context import Context, pass_context
 
 _VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
@@ -44,13 +45,14 @@ def command(
     version = focus_version or context.config.ledger.focus_version
     _refuse_unknown(capabilities, version)
     declared = capabilities or None
+    told: list[Diagnostic] = []
     if path is None:
         report = validation.validate_ledger(
             context.ledger(), focus_version=version, dataset=dataset, capabilities=declared
         )
     else:
         cache = context.ledger().cache
-        report = validation.validate_files(
+        report, told = validation.validate_files(
             path, cache, focus_version=version, dataset=dataset, capabilities=declared
         )
     rows = report.failures()
@@ -60,6 +62,7 @@ def command(
         "validate",
         rows,
         totals=report.totals(),
+        diagnostics=told,
         title=f"FOCUS {version}, {report.dataset}: rules that failed",
     )
     return 1 if report.violations else 0
