@@ -4,8 +4,8 @@ from contextlib import suppress
 
 import click
 
-from gpuledger.errors import UsageError
 from gpuledger.diagnostics import Diagnostic
+from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context
 
 _VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
