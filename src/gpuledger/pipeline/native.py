@@ -52,7 +52,7 @@ def read(
     else:
         for number, (name, shown, path) in enumerate(members):
             one = _one(con, shown, path, connector, native, scratch / f"native-{number}.parquet")
-            label = duckdb.literal(delivery.labels[name]) if name in delivery.labels else "NULL"
+            label = _label(con, one, connector, delivery.labels.get(name))
             selects.append(f"SELECT *, {label}::VARCHAR AS _label FROM ({one})")
     con.execute("CREATE OR REPLACE VIEW native AS " + "\nUNION ALL BY NAME\n".join(selects))
     counts = con.execute("SELECT _file, count(*) FROM native GROUP BY _file").fetchall()
@@ -60,6 +60,13 @@ def read(
     native.rows = sum(native.rows_by_file.values())
     _check_counts(delivery, native)
     return native
+
+
+def _label(con: duckdb.Connection, relation: str, connector: FileConnector, told: str | None) -> str:
+    """Return what a file is labelled as: by its delivery, or by the connector from the columns that it has."""
+    if told is None and hasattr(connector, "label"):
+        told = connector.label(list(duckdb.columns(con, f"({relation})")))
+    return "NULL" if told is None else duckdb.literal(told)
 
 
 def _members(tree: Tree, path: str, scratch: Path) -> list[tuple[str, Path]]:

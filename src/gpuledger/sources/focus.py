@@ -33,6 +33,17 @@ _PLACES = {"_file", "_row", "_label", "_unknown"}
 _READ = {"DECIMAL": "money", "TIMESTAMPTZ": "instant"}
 
 
+def label(columns: list[str]) -> str:
+    """Return the version of a file with these columns, such as 'FOCUS 1.2'."""
+    charges, commitments = (
+        {column.name for column in ledger} & set(columns)
+        for ledger in (LEDGER_COST_AND_USAGE, LEDGER_CONTRACT_COMMITMENT)
+    )
+    if len(charges) > len(commitments):
+        return f"FOCUS {detect_version(charges - {'ContractCommitmentId'})}"
+    return f"FOCUS {detect_version(commitments, 'ContractCommitment')}"
+
+
 def select(columns: Mapping[str, str], part: str) -> str:
     """Return the mapping of `native`, whose columns and DuckDB types are given, to one of the two tables."""
     dataset, ledger, other = ("ContractCommitment", LEDGER_CONTRACT_COMMITMENT, "BilledCost")
@@ -50,7 +61,7 @@ def select(columns: Mapping[str, str], part: str) -> str:
         if kind == "VARCHAR" and (reader := _READ.get(kinds.get(name, "")))
     ]
     values.append(f"nullif(concat_ws('; ', {', '.join(issues or ['NULL'])}), '') AS x_DataIssues")
-    values.append(f"'FOCUS {detect_version(given, dataset)}' AS x_SourceVersion")
+    values.append("_label AS x_SourceVersion")
     if "_unknown" in columns:
         values.append("_unknown AS x_Native")
     kind = "IS NOT NULL" if part else "IS NULL"
