@@ -107,7 +107,11 @@ def test_init_finds_bills_of_several_kinds(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "readme.txt").write_text("no bill", "utf-8")
     monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-not-a-real-key")
     document = init("--yes").document
-    found = {(row["found"], row["type"], row["where"]) for row in document["rows"]}
+    found = {
+        (row["found"], row["type"], row["where"])
+        for row in document["rows"]
+        if row["found"] in {"bill", "API key"}  # and what this machine has besides
+    }
     assert found == {
         ("bill", "focus", "focus"), ("bill", "focus", "single.csv"), ("bill", "aws-cur", "aws"),
         ("API key", "openai", "$OPENAI_ADMIN_KEY"),

@@ -31,6 +31,8 @@ def costs(*words: object) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         (["--where", "Tags.team=vision"], "1.125", 1),
         (["--where", "ServiceName=Stor'age"], None, 0),
         (["--where", "ServiceName=Storage", "--window", "2026-09"], "2.25", 1),
+        (["--window", "2020-01"], None, 0),
+        (["--window", "2020-01", "--group-by", "team"], None, 0),
     ],
 )
 def test_which_charges_are_summed(words: list[str], total: str | None, charges: int) -> None:
@@ -92,7 +94,7 @@ def test_several_currencies_are_never_added_up() -> None:
     done = gpuledger("costs", "--group-by", "ServiceName")
     assert (done.code, done.out) == (2, "")
     assert "EUR, USD" in done.err
-    assert "Hint: Add --group-by BillingCurrency" in done.err
+    assert "--group-by BillingCurrency" in done.err
     rows, totals = costs("--group-by", "BillingCurrency")
     assert rows == [{"BillingCurrency": "EUR", "cost": "7"}, {"BillingCurrency": "USD", "cost": "3.875"}]
     assert (totals["cost"], totals["currency"]) == (None, None)
@@ -112,10 +114,32 @@ def test_the_ledger_lists_what_it_holds() -> None:
 
 @pytest.mark.usefixtures("ledger")
 def test_the_report_is_of_the_newest_month_unless_told() -> None:
-    totals = gpuledger("report").document["totals"]
+    totals = gpuledger("report", "--metric", "billed").document["totals"]
     assert (totals["cost"], totals["unattributed"]) == ("1.250000000000000001", "0")
     totals = gpuledger("report", "--window", "2026-09", "--metric", "effective").document["totals"]
     assert (totals["cost"], totals["unattributed"]) == ("2.25", "2.25")
+    totals = gpuledger("report", "--metric", "effective", "--where", "team=nlp").document["totals"]
+    assert totals["cost"] == "0.5"
+
+
+@pytest.mark.usefixtures("mixed_ledger")
+def test_the_report_is_of_one_currency() -> None:
+    done = gpuledger("report")
+    assert (done.code, done.out) == (2, "")
+    assert "Hint: Add --where BillingCurrency=EUR" in done.err
+    totals = gpuledger("report", "--where", "BillingCurrency=EUR").document["totals"]
+    assert (totals["cost"], totals["unattributed"]) == ("7", "7")
+
+
+def test_charges_without_a_billing_period_do_not_confuse_the_report(tmp_path: Path) -> None:
+    undated = bill(tmp_path / "undated.csv", "1,1,0042,USD,4/1/25,4/1/25,Compute,")
+    assert gpuledger("ingest", "--type", "focus", undated, "--source", "other").code == 1
+    done = gpuledger("report")
+    assert (done.code, done.out) == (2, "")
+    assert "no charge says its billing period" in done.err
+    assert gpuledger("ingest", "--type", "focus", bill(tmp_path / "bill.csv", SEPTEMBER)).code == 0
+    assert gpuledger("report").document["totals"]["cost"] == "2.25"
+    assert "attribution 2026-09 USD" in {row["check"] for row in gpuledger("doctor").document["rows"]}
 
 
 def test_ingesting_again_changes_nothing(ledger: Path) -> None:

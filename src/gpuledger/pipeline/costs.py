@@ -137,7 +137,7 @@ def ask(con: duckdb.Connection, relation: str, question: Question) -> Answer:
     answer.charges = sum(row[-1] for row in rows)
     if len(currency) <= 1:
         costs = [row[-2] for row in rows if row[-2] is not None]
-        answer.total = sum(costs, Decimal(0)) if costs or not rows else None
+        answer.total = sum(costs, Decimal(0)) if costs else None
     return answer
 
 
@@ -169,6 +169,6 @@ def one_currency(con: duckdb.Connection, relation: str, question: Question) -> l
     if len(currency) > 1 and not apart:
         raise UsageError(
             f"these charges are in {', '.join(str(code or 'no stated currency') for code in currency)}; sums of several currencies mean nothing",
-            hint=f"Add --group-by BillingCurrency, or --where BillingCurrency={currency[0] or ''}.",
+            hint=f"Add --where BillingCurrency={currency[0] or ''}, or --group-by BillingCurrency where there is that option.",
         )
     return currency

@@ -59,7 +59,9 @@ def examine(ledger: Ledger, now: datetime | None = None) -> Iterator[Check]:
         f"{rows:,} charges of {len(sources)} sources in {len({u.billing_period for u in units})} billing periods",
     )
     con = ledger.connect()
-    newest = max(unit.billing_period for unit in units)
+    newest = max(
+        units, key=lambda unit: (unit.billing_period != "unknown", unit.billing_period)
+    ).billing_period
     yield from _lags(con, now)
     yield from _values(con, newest)
     yield from _tags(con, newest, ledger.config)

@@ -1,6 +1,6 @@
 """The month on one page: who charged, for what, on which GPUs, for which team; what nobody owns; what was wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -31,16 +31,21 @@ class Section:
 
 
 def months(ledger: Ledger) -> list[str]:
-    """Billing periods in the ledger, oldest first."""
-    return sorted({unit.billing_period for unit in ledger.units()})
+    """Billing periods in the ledger, oldest first; charges that don't say theirs are left out."""
+    return sorted({unit.billing_period for unit in ledger.units()} - {"unknown"})
 
 
-def report(ledger: Ledger, window: Window, metric: str = "effective") -> Iterator[Section]:
-    """Yield the sections of one window, in `metric`. Raises LedgerError when the window has no charges."""
+def report(
+    ledger: Ledger, window: Window, metric: str = "effective", where: Sequence[str] = ()
+) -> Iterator[Section]:
+    """Yield the sections of one window, in `metric`, of the charges that `where` keeps.
+
+    Raises LedgerError when there are none, UsageError when they are in several currencies.
+    """
     con = ledger.connect()
     for title, column in SECTIONS:
-        where = ["x_GpuModel!="] if column == "x_GpuModel" else []
-        answer = ask(con, "cost_and_usage", Question((column,), metric, where, window))
+        kept = [*where, "x_GpuModel!="] if column == "x_GpuModel" else where
+        answer = ask(con, "cost_and_usage", Question((column,), metric, kept, window))
         if title == "By provider" and not answer.charges:
             raise LedgerError(
                 "no charges in that window",
@@ -55,24 +60,26 @@ def report(ledger: Ledger, window: Window, metric: str = "effective") -> Iterato
         yield Section(title, _top(rows, total), total)
 
 
-def unattributed(con: duckdb.Connection, window: Window, metric: str) -> dict[str, Any]:
+def unattributed(
+    con: duckdb.Connection, window: Window, metric: str, where: Sequence[str] = ()
+) -> dict[str, Any]:
     """Sum what no team, owner or cost centre claims, and list the resources that cost most of it.
 
     What a commitment leaves unused belongs to nobody's workload and is summed apart, as `stranded`.
     """
-    column, where = METRICS[metric], predicate(Question(window=window))
+    column, kept = METRICS[metric], predicate(Question(where=where, window=window))
     unowned = "x_Team IS NULL AND x_Owner IS NULL AND x_CostCenter IS NULL"
     unused = "CommitmentDiscountStatus IS NOT DISTINCT FROM 'Unused'"
     row = con.execute(
         f"""SELECT sum("{column}") FILTER (WHERE NOT ({unused})), sum("{column}") FILTER (WHERE {unused})
-            FROM cost_and_usage WHERE {where} AND {unowned}"""
+            FROM cost_and_usage WHERE {kept} AND {unowned}"""
     ).fetchone()
     rest, stranded = row or (None, None)
     groups = con.execute(
         f"""SELECT coalesce(nullif(concat_ws(', ', ServiceName, x_InstanceType), ''), ChargeDescription) AS what,
                    SubAccountName, count(DISTINCT ResourceId), sum("{column}") AS cost,
                    min(ChargePeriodStart), max(ChargePeriodEnd)
-            FROM cost_and_usage WHERE {where} AND {unowned} AND NOT ({unused})
+            FROM cost_and_usage WHERE {kept} AND {unowned} AND NOT ({unused})
             GROUP BY 1, 2 ORDER BY cost DESC NULLS LAST LIMIT {_UNOWNED}"""
     ).fetchall()
     keys = ("what", "account", "resources", "cost", "first", "last")
@@ -83,13 +90,13 @@ def unattributed(con: duckdb.Connection, window: Window, metric: str) -> dict[st
     }
 
 
-def data_issues(con: duckdb.Connection, window: Window) -> list[dict[str, Any]]:
+def data_issues(con: duckdb.Connection, window: Window, where: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Count values that could not be read, by source and column."""
-    where = predicate(Question(window=window))
+    kept = predicate(Question(where=where, window=window))
     rows = con.execute(
         f"""SELECT x_Source, split_part(problem, ':', 1) AS column_name, count(*), any_value(problem)
             FROM (SELECT x_Source, unnest(string_split(x_DataIssues, '; ')) AS problem
-                  FROM cost_and_usage WHERE {where} AND x_DataIssues IS NOT NULL)
+                  FROM cost_and_usage WHERE {kept} AND x_DataIssues IS NOT NULL)
             GROUP BY ALL ORDER BY 3 DESC, 1, 2"""
     ).fetchall()
     return [

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context
 
 if TYPE_CHECKING:
@@ -16,8 +17,14 @@ _NOBODY = {"By team": "(nobody)"}
 @click.command(name="report", short_help="Show the month on one page.")
 @click.option("--window", metavar="WINDOW", help="Default: the newest billing period in the ledger.")
 @click.option("--metric", type=click.Choice(["billed", "effective"]), default="effective", show_default=True)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COL=VALUE",
+    help="Only charges with this value (repeatable; COL!=VALUE too).",
+)
 @pass_context
-def command(context: Context, window: str | None, metric: str) -> None:
+def command(context: Context, window: str | None, metric: str, where: tuple[str, ...]) -> None:
     """Show one month by provider, service, GPU model and team; what nobody owns; and what was wrong in the data.
 
     Billed is what the invoices say; effective spreads prepaid commitments over the hours that they cover.
@@ -27,11 +34,14 @@ def command(context: Context, window: str | None, metric: str) -> None:
 
     ledger = context.ledger()
     ledger.require()
-    text = window or reports.months(ledger)[-1]
+    text = window or next(reversed(reports.months(ledger)), None)
+    if text is None:
+        raise UsageError("no charge says its billing period", hint="Choose a --window.")
     span = windows.parse(text, datetime.now(UTC))
-    sections = list(reports.report(ledger, span, metric))
+    sections = list(reports.report(ledger, span, metric, where))
     con = ledger.connect()
-    rest, issues = reports.unattributed(con, span, metric), reports.data_issues(con, span)
+    rest = reports.unattributed(con, span, metric, where)
+    issues = reports.data_issues(con, span, where)
     if context.format == "table":
         _show(text, metric, sections, rest, issues)
         return
