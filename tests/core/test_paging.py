@@ -241,7 +241,28 @@ def test_a_damaged_note_of_what_was_fetched_costs_requests_only() -> None:
 
 def test_lists_are_read_to_their_end() -> None:
     first = b'{"data": [{"id": "p1", "name": "one"}, {"id": "p2", "name": null}], "has_more": true, "last_id": "p2"}'
-    assert paging.listed(first, None, "u") == ({"p1": "one"}, "p2")
-    assert paging.listed(b'{"data": [], "has_more": false}', "p2", "u") == ({}, None)
+    memory = Memory([first, b'{"data": [{"id": "p3", "name": "three"}], "has_more": false}'])
+    assert paging.names_of(memory.context(), "u", (("limit", "2"),), {}, "after") == {
+        "p1": "one",
+        "p3": "three",
+    }
+    assert memory.asked == [{"limit": "2"}, {"limit": "2", "after": "p2"}]
+    memory.answers = [first, first]
     with pytest.raises(SourceError):
-        paging.listed(first, "p2", "u")
+        paging.names_of(memory.context(), "u", (), {}, "after")
+
+
+def test_names_are_fetched_once_a_day_and_again_when_their_note_is_damaged() -> None:
+    memory = Memory([])
+    fetched: list[int] = []
+
+    def fetch() -> dict[str, int]:
+        fetched.append(1)
+        return {"n": len(fetched)}
+
+    def ask(hours: int) -> int:
+        return int(paging.remembered(memory.context(NOW + timedelta(hours=hours)), fetch)["n"])
+
+    assert [ask(0), ask(23), ask(25)] == [1, 1, 2]
+    memory.held[".names.json"] = b'{"at'
+    assert ask(26) == 3

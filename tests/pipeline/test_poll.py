@@ -120,6 +120,12 @@ def anthropic(tmp_path: Path) -> Iterator[Bench]:
         yield Bench("anthropic", api, tmp_path)
 
 
+@pytest.fixture
+def openai(tmp_path: Path) -> Iterator[Bench]:
+    with server.serve(Api(uses=uses("openai"))) as api:
+        yield Bench("openai", api, tmp_path)
+
+
 def actions(report: Report) -> list[str]:
     return [row.action for row in report.rows]
 
@@ -160,15 +166,15 @@ def test_trouble_is_waited_out(bench: Bench) -> None:
     bench.ties()
 
 
-def test_lasting_trouble_ends_and_keeps_what_is_there(bench: Bench) -> None:
-    bench.api.faults = [server.usual] * 8 + [server.status(503)] * 4
-    report = bench.poll(max_tries=4)
+def test_lasting_trouble_ends_and_keeps_what_is_there(anthropic: Bench) -> None:
+    anthropic.api.faults = [server.usual] * 8 + [server.status(503)] * 4
+    report = anthropic.poll(max_tries=4)
     assert "poll-failed" in errors(report)
-    assert bench.api.faults == []
-    made = len(bench.api.requests)
-    assert errors(bench.poll()) == []
-    assert len(bench.api.requests) > made
-    bench.ties()
+    assert anthropic.api.faults == []
+    made = len(anthropic.api.requests)
+    assert errors(anthropic.poll()) == []
+    assert len(anthropic.api.requests) > made
+    anthropic.ties()
 
 
 def test_a_refused_key_names_the_variable_and_never_shows_itself(bench: Bench) -> None:
@@ -188,14 +194,14 @@ def test_a_missing_key_is_told_before_any_request(bench: Bench, monkeypatch: pyt
     assert bench.api.requests == []
 
 
-def test_secrets_stay_out_of_pages_messages_and_the_ledger(bench: Bench) -> None:
-    bench.api.faults = [server.status(500), server.status(400)]
-    bench.poll(max_tries=2)
-    bench.poll()
-    held = b"".join(path.read_bytes() for path in bench.folder.rglob("*") if path.is_file())
+def test_secrets_stay_out_of_pages_messages_and_the_ledger(openai: Bench) -> None:
+    openai.api.faults = [server.status(500), server.status(400)]
+    openai.poll(max_tries=2)
+    openai.poll()
+    held = b"".join(path.read_bytes() for path in openai.folder.rglob("*") if path.is_file())
     assert b"page_" in held
     assert server.KEY.encode() not in held
-    assert server.KEY not in bench.said
+    assert server.KEY not in openai.said
 
 
 def test_what_can_change_is_fetched_again_and_what_is_settled_is_not(bench: Bench) -> None:
@@ -233,14 +239,14 @@ def test_a_stopped_poll_of_settled_months_goes_on_where_it_was(bench: Bench) -> 
     assert [request for request in bench.api.requests[before:] if request in bench.api.requests[:4]] == []
 
 
-def test_an_expired_cursor_starts_the_chunk_again(bench: Bench) -> None:
-    bench.now = NOW + timedelta(days=60)
+def test_an_expired_cursor_starts_the_chunk_again(openai: Bench) -> None:
+    openai.now = NOW + timedelta(days=60)
     until = START + timedelta(days=31)
-    bench.api.faults = [server.usual] * 4 + [server.status(503)]
-    bench.poll(until=until, max_tries=1)
-    bench.api.faults = [server.status(400)]
-    assert errors(bench.poll(until=until)) == []
-    bench.ties()
+    openai.api.faults = [server.usual] * 4 + [server.status(503)]
+    openai.poll(until=until, max_tries=1)
+    openai.api.faults = [server.status(400)]
+    assert errors(openai.poll(until=until)) == []
+    openai.ties()
 
 
 def test_another_bucket_width_replaces_the_pages_of_the_first(bench: Bench) -> None:
@@ -283,8 +289,8 @@ def test_months_are_units_of_their_own(bench: Bench) -> None:
     bench.ties()
 
 
-def test_an_empty_month_is_no_error(bench: Bench) -> None:
-    report = bench.poll(since=START - timedelta(days=40))
+def test_an_empty_month_is_no_error(anthropic: Bench) -> None:
+    report = anthropic.poll(since=START - timedelta(days=40))
     assert errors(report) == []
     assert [row.billing_period for row in report.rows] == ["2026-10"]
 
@@ -314,10 +320,10 @@ def test_keys_travel_encrypted_or_not_at_all(anthropic: Bench) -> None:
         anthropic.poll(base_url="http://gateway.example")
 
 
-def test_a_redirect_is_not_followed(bench: Bench) -> None:
-    bench.api.faults = [server.status(302, Location=f"{bench.api.url}/elsewhere")]
-    assert "poll-failed" in errors(bench.poll())
-    assert "/elsewhere" not in bench.api.paths()
+def test_a_redirect_is_not_followed(anthropic: Bench) -> None:
+    anthropic.api.faults = [server.status(302, Location=f"{anthropic.api.url}/elsewhere")]
+    assert "poll-failed" in errors(anthropic.poll())
+    assert "/elsewhere" not in anthropic.api.paths()
 
 
 def test_one_poll_at_a_time(anthropic: Bench) -> None:
@@ -347,14 +353,17 @@ from gpuledger.core.windows import Window
 from gpuledger.pipeline.poll import poll
 from gpuledger.pipeline.store import Store
 kind, base, ledger, now, until = sys.argv[1:]
-settings = {"api_key": "sk-admin-synthetic-secret-0123456789", "base_url": base, "api": "admin"}
+settings = {"api_key": "sk-admin-synthetic-secret-0123456789", "base_url": base}
+settings |= {"api": "admin"} if kind == "anthropic" else {}
 window = Window(datetime.fromisoformat("2026-10-01T00:00:00+00:00"), datetime.fromisoformat(until))
 report = poll(Store(ledger), "bill", registry.source(kind), settings, window, now=lambda: datetime.fromisoformat(now))
 print([row.action for row in report.rows])
 """
 
 
-@pytest.mark.parametrize("after", [2, 7, 12])
+@pytest.mark.parametrize(
+    ("bench", "after"), [("anthropic", 2), ("anthropic", 12), ("openai", 7)], indirect=["bench"]
+)
 def test_kill_9_in_the_middle_loses_nothing_and_asks_nothing_twice(bench: Bench, after: int) -> None:
     """The server stops answering after some requests; the process is killed while it waits; the next one goes on."""
     bench.now = NOW + timedelta(days=60)

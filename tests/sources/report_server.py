@@ -139,7 +139,9 @@ class Handler(BaseHTTPRequestHandler):
 def _answer(api: Api, path: str, query: dict[str, list[str]]) -> str | None:
     if path == "/v1/organizations/me":
         return '{"id": "org-synthetic", "type": "organization", "name": "Synthetic Org"}'
-    if path == "/v1/organization/projects":
+    if path == "/v1/organizations/api_keys":
+        return '{"data": [{"id": "key_1", "name": "ci"}], "has_more": false, "first_id": "key_1", "last_id": "key_1"}'
+    if path in {"/v1/organization/projects", "/v1/organizations/workspaces"}:
         projects = [
             {"id": group, "name": f"name of {group}"} for group in sorted({use.group for use in api.uses})
         ]

@@ -11,12 +11,13 @@ Nothing here does I/O or knows the time: both come in through the PollContext.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from gpuledger.core.contracts import PollContext, Reply
@@ -31,6 +32,7 @@ WIDTHS: dict[Width, timedelta] = {
 _CHUNK_DAYS: dict[Width, int] = {"1m": 1, "1h": 7, "1d": 31}
 _PARTS = ".part/"
 _FETCHED = ".fetched.json"
+_NAMES = ".names.json"
 _FILE = re.compile(r"^(\d{4}-\d{2})/(.+)_\d{4}-\d{2}-\d{2}_(1m|1h|1d)\.jsonl$")
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
 _MAX_PAGES = 10_000
@@ -184,21 +186,41 @@ def account_of(body: bytes) -> dict[str, str | None]:
     return {name: str(found[name]) if found.get(name) else None for name in ("id", "name")}
 
 
-def listed(body: bytes, after: str | None, url: str) -> tuple[dict[str, str], str | None]:
-    """Take the names by id out of a list of objects, and the cursor of the next one (None: there is no more)."""
-    content = json.loads(body)
-    items = (
-        [item for item in content.get("data", ()) if isinstance(item, Mapping)]
-        if isinstance(content, Mapping)
-        else []
-    )
-    names = {str(item["id"]): str(item["name"]) for item in items if item.get("id") and item.get("name")}
-    last = str(content.get("last_id") or (items[-1].get("id") if items else "") or "") if content else ""
-    if not items or not content.get("has_more"):
-        return names, None
-    if not last or last == after:
-        raise _odd(url, "the API says that there is more, and not where")
-    return names, last
+def names_of(
+    context: PollContext,
+    url: str,
+    params: tuple[tuple[str, str], ...],
+    headers: Mapping[str, str],
+    cursor: str,
+) -> dict[str, str]:
+    """Read a list of objects to its end: names by id. `cursor` is the parameter for the id to go on after."""
+    found: dict[str, str] = {}
+    after: str | None = None
+    while True:
+        reply = context.send(url, (*params, *(((cursor, after),) if after else ())), headers)
+        if reply.status >= 300:  # noqa: PLR2004 - redirects and errors
+            raise RefusedError(reply, url)
+        content = json.loads(reply.body)
+        data = content.get("data") if isinstance(content, Mapping) else None
+        items = [item for item in data or () if isinstance(item, Mapping)]
+        found |= {str(item["id"]): str(item["name"]) for item in items if item.get("id") and item.get("name")}
+        if not items or not content.get("has_more"):
+            return found
+        last = str(content.get("last_id") or items[-1].get("id") or "")
+        if not last or last == after:
+            raise _odd(url, "the API says that there is more, and not where")
+        after = last
+
+
+def remembered(context: PollContext, fetch: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return what the API says of account and names: fetched once a day, they change seldom."""
+    with suppress(KeyError, ValueError, TypeError, OSError):
+        held = json.loads(context.pages.read(_NAMES))
+        if context.now() - datetime.fromisoformat(held["at"]) < timedelta(days=1):
+            return cast("Mapping[str, Any]", held["found"])
+    found = fetch()
+    context.pages.write(_NAMES, json.dumps({"at": context.now().isoformat(), "found": found}).encode())
+    return found
 
 
 def _fetched(context: PollContext) -> dict[str, datetime]:

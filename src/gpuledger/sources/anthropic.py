@@ -165,9 +165,16 @@ def poll(context: PollContext) -> Iterator[Diagnostic]:
     yield from _unpriced(context)
 
 
+def _base(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("base_url", "https://api.anthropic.com")).rstrip("/") + "/v1/organizations"
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"x-api-key": key, "anthropic-version": "2023-06-01"}
+
+
 def _feeds(settings: Mapping[str, Any], api: str, key: str) -> list[paging.Feed]:
-    base = str(settings.get("base_url", "https://api.anthropic.com")).rstrip("/") + "/v1/organizations"
-    headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    base, headers = _base(settings), _headers(key)
     usage = cast("paging.Width", paging.one_of(settings, "usage_bucket", ("1h", "1m", "1d")))
     cost = cast("paging.Width", paging.one_of(settings, "cost_bucket", ("1d", "1h", "1m")))
 
@@ -216,27 +223,37 @@ def _feeds(settings: Mapping[str, Any], api: str, key: str) -> list[paging.Feed]
 
 
 def _label(context: PollContext, key: str) -> Iterator[Diagnostic]:
-    """Keep the organisation's id and name, and the names and tags of the settings, beside the pages."""
+    """Keep the organisation, names of workspaces and keys, and the settings' names and tags, beside the pages."""
+    told: list[Diagnostic] = []
+    found = paging.remembered(context, lambda: _names(context, key, told))
+    yield from told
     settings = context.settings
-    account = {"id": settings.get("organization_id"), "name": settings.get("organization_name")}
-    if account["id"] is None:
-        url = str(settings.get("base_url", "https://api.anthropic.com")).rstrip("/") + "/v1/organizations/me"
-        reply = context.send(url, (), {"x-api-key": key, "anthropic-version": "2023-06-01"})
+    account = {
+        name: settings.get(f"organization_{name}") or found["account"].get(name) for name in ("id", "name")
+    }
+    names = {**found["names"], **paging.table(settings, "names")}
+    paging.label(context, {"account": account, "names": names, "tags": paging.table(settings, "tags")})
+
+
+def _names(context: PollContext, key: str, told: list[Diagnostic]) -> dict[str, Any]:
+    base, headers = _base(context.settings), _headers(key)
+    found: dict[str, Any] = {"account": {}, "names": {}}
+    try:
+        reply = context.send(f"{base}/me", (), headers)
         if reply.status == 200:  # noqa: PLR2004 - HTTP OK
-            account = paging.account_of(reply.body)
-        else:
-            yield Diagnostic(
-                "no-account-id", "info", url, f"the organisation's id can't be read ({reply.status})",
-                "Set organization_id in the source's settings to fill BillingAccountId.",
-            )  # fmt: skip
-    paging.label(
-        context,
-        {
-            "account": account,
-            "names": paging.table(settings, "names"),
-            "tags": paging.table(settings, "tags"),
-        },
-    )
+            found["account"] = paging.account_of(reply.body)
+        for path, params in (("workspaces", (("include_archived", "true"),)), ("api_keys", ())):
+            found["names"] |= paging.names_of(
+                context, f"{base}/{path}", (*params, ("limit", "1000")), headers, "after_id"
+            )
+    except paging.RefusedError as error:
+        told.append(
+            Diagnostic(
+                "no-names", "info", error.where or TITLE, f"names of workspaces and keys can't be read ({error.status})",
+                "Give them in the source's settings, as names.",
+            )
+        )  # fmt: skip
+    return found
 
 
 def _unpriced(context: PollContext) -> Iterator[Diagnostic]:

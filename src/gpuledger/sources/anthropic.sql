@@ -16,15 +16,21 @@ cost AS (
         CAST(money(list_amount) * 0.01 AS DECIMAL(32, 18)) AS listed
     FROM dated WHERE kind = 'cost'
 ),
--- Minutes are folded to hours.
+-- Minutes are folded to hours. A list price holds for the standard tier and, halved, for batches; fast mode and
+-- inference in one country have others, which the catalogue doesn't have.
 usage AS (
-    SELECT * RENAME (first_moment AS s, last_moment AS e), row_number() OVER () AS id
+    SELECT * RENAME (first_moment AS s, last_moment AS e), row_number() OVER () AS id,
+        CASE WHEN inference_geo IS NOT DISTINCT FROM 'us' OR speed IS NOT DISTINCT FROM 'fast' THEN NULL
+             WHEN coalesce(service_tier, 'standard') = 'standard' THEN money(price)
+             WHEN service_tier = 'batch' THEN CAST(money(price) * 0.5 AS DECIMAL(32, 18)) END AS unit_price,
+        CAST(CAST(tokens AS DECIMAL(18, 0)) * CAST(unit_price AS DECIMAL(20, 18)) AS DECIMAL(32, 18)) AS at_list
     FROM (
         SELECT workspace_id, api_key_id, model, service_tier, context_window, inference_geo, speed, product, cost_type,
             token_type, if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s), s) AS first_moment,
             if(e - s < INTERVAL 1 HOUR, date_trunc('hour', s) + INTERVAL 1 HOUR, e) AS last_moment,
             sum(quantity(quantity)) AS tokens, any_value(day) AS day, any_value(price) AS price,
-            any_value(priced_by) AS priced_by, any_value(labels) AS labels, any_value(form) AS form, min(_file) AS _file, arg_min(_row, (_file, _row)) AS _row
+            any_value(priced_by) AS priced_by, any_value(labels) AS labels, any_value(form) AS form, min(_file) AS _file,
+            arg_min(_row, (_file, _row)) AS _row
         FROM dated WHERE kind = 'usage'
         GROUP BY workspace_id, api_key_id, model, service_tier, context_window, inference_geo, speed, product, cost_type,
             token_type, first_moment, last_moment
@@ -39,12 +45,12 @@ key AS (
         if(cost_type <> 'tokens', '*', concat_ws('/', if(by_tier, coalesce(service_tier, '-'), '*'),
             if(by_context, coalesce(context_window, '-'), '*'), if(by_geo, coalesce(inference_geo, '-'), '*'),
             if(by_speed, coalesce(speed, '-'), '*'), if(by_product, coalesce(product, '-'), '*'))) AS k_rest,
-        abs(billed) AS size, _row
+        abs(billed) AS size, _file, _row
     FROM (FROM cost UNION ALL BY NAME FROM usage) JOIN shape USING (day)
 ),
 -- Usage and its one line. Where two lines fit (fast mode is only told in words), the larger one gets the tokens.
 pair AS (
-    SELECT used.id, lined.cost_id, used.tokens, used.s, used._row
+    SELECT used.id, lined.cost_id, used.tokens, used.s, used._file, used._row
     FROM (FROM key WHERE id IS NOT NULL) AS used
     JOIN (FROM key WHERE cost_id IS NOT NULL) AS lined USING (day, cost_type, k_type, k_model, k_workspace, k_key, k_rest)
     WHERE used.s >= lined.s AND used.e <= lined.e
@@ -55,7 +61,7 @@ pair AS (
 -- with one price is divided: its parts cost what their tokens cost.
 part AS (
     SELECT id, cost_id, CAST(tokens AS HUGEINT) AS here,
-        CAST(sum(tokens) OVER (one ORDER BY pair.s, pair._row, id ROWS UNBOUNDED PRECEDING) AS HUGEINT) AS until_here,
+        CAST(sum(tokens) OVER (one ORDER BY pair.s, pair._file, pair._row ROWS UNBOUNDED PRECEDING) AS HUGEINT) AS until_here,
         CAST(sum(tokens) OVER one AS HUGEINT) AS whole,
         CAST(replace(billed::VARCHAR, '.', '') AS HUGEINT) AS billed_units,
         CAST(replace(listed::VARCHAR, '.', '') AS HUGEINT) AS listed_units
@@ -86,34 +92,28 @@ loose AS (
     FROM usage CROSS JOIN newest
     WHERE id NOT IN (SELECT id FROM pair)
 ),
-estimate AS (
-    SELECT *,
-        CASE WHEN is_new AND inference_geo IS DISTINCT FROM 'us' AND speed IS DISTINCT FROM 'fast' THEN
-            CASE coalesce(service_tier, 'standard') WHEN 'standard' THEN money(price)
-                WHEN 'batch' THEN CAST(money(price) * 0.5 AS DECIMAL(32, 18)) END  -- the batch discount is half
-        END AS unit_price,
+charge AS (
+    SELECT 'Final' AS status, usage.* EXCLUDE (form, _file, _row), cost.form, cost._file, cost._row, cost.description,
+        cost.currency, cost.amount, split,
+        CAST(CAST(b AS DECIMAL(38, 0)) * 0.000000000000000001 AS DECIMAL(32, 18)) AS billed,
+        CAST(CAST(l AS DECIMAL(38, 0)) * 0.000000000000000001 AS DECIMAL(32, 18)) AS listed
+    FROM share JOIN usage USING (id) JOIN cost USING (cost_id)
+    UNION ALL BY NAME
+    SELECT 'Final' AS status, cost.* EXCLUDE (price, priced_by), joined.tokens, false AS split
+    FROM cost LEFT JOIN joined USING (cost_id)
+    WHERE cost_id NOT IN (SELECT cost_id FROM share)
+    UNION ALL BY NAME
+    SELECT 'Estimated' AS status, *, false AS split, 'USD' AS currency, if(is_new, at_list, NULL) AS billed,
         CASE WHEN service_tier = 'priority' THEN 'Priority Tier is billed by contract, not by this report'
              WHEN NOT is_new THEN 'no line of the cost report is about this usage'
              WHEN price IS NULL THEN 'no list price is known for this model'
              WHEN unit_price IS NULL THEN 'no list price is known for this tier, region or speed' END AS reason
     FROM loose
 ),
-charge AS (
-    SELECT 'Final' AS status, usage.* EXCLUDE (price, priced_by, form, _file, _row), cost.form, cost._file, cost._row,
-        cost.description, cost.currency, cost.amount, CAST(CAST(b AS DECIMAL(38, 0)) * 0.000000000000000001 AS DECIMAL(32, 18)) AS billed,
-        CAST(CAST(l AS DECIMAL(38, 0)) * 0.000000000000000001 AS DECIMAL(32, 18)) AS listed, split
-    FROM share JOIN usage USING (id) JOIN cost USING (cost_id)
-    UNION ALL BY NAME
-    SELECT 'Final' AS status, cost.*, joined.tokens, false AS split
-    FROM cost LEFT JOIN joined USING (cost_id)
-    WHERE cost_id NOT IN (SELECT cost_id FROM share)
-    UNION ALL BY NAME
-    SELECT 'Estimated' AS status, * EXCLUDE (price), false AS split, 'USD' AS currency,
-        CAST(CAST(tokens AS DECIMAL(18, 0)) * CAST(unit_price AS DECIMAL(20, 18)) AS DECIMAL(32, 18)) AS billed, billed AS listed
-    FROM estimate
-),
+-- A bill well above the list price is at another price (fast mode without its name, say): then the list price isn't known.
 named AS (
-    SELECT *,
+    SELECT * REPLACE (coalesce(listed, if(billed > at_list * 1.01, NULL, at_list)) AS listed),
+        abs(billed - at_list) <= 0.000000000000001 AS billed_at_list, listed IS NULL AND at_list IS NOT NULL AS from_catalogue,
         -- The analytics reports give the default workspace an id; in the older ones it is null.
         coalesce(workspace_id, if(form IN ('cost_report', 'usage_report'), 'default', NULL)) AS workspace_key,
         CASE token_type WHEN 'uncached_input_tokens' THEN 'Input Tokens' WHEN 'output_tokens' THEN 'Output Tokens'
@@ -141,8 +141,8 @@ SELECT
     billed                                                          AS EffectiveCost,
     billed                                                          AS ContractedCost,
     listed                                                          AS ListCost,
-    unit_price                                                      AS ContractedUnitPrice,
-    unit_price                                                      AS ListUnitPrice,
+    if(billed_at_list, unit_price, NULL)                            AS ContractedUnitPrice,
+    if(abs(listed - at_list) <= 0.000000000000001, unit_price, NULL) AS ListUnitPrice,
     if(service_tier = 'priority', 'Committed', 'Standard')          AS PricingCategory,
     tokens                                                          AS PricingQuantity,
     CASE WHEN tokens IS NULL THEN NULL WHEN cost_type = 'web_search' THEN 'Requests' ELSE 'Tokens' END AS PricingUnit,
@@ -164,7 +164,7 @@ SELECT
     if(api_key_id IS NULL, NULL, 'API Key')                         AS ResourceType,
     CASE cost_type WHEN 'tokens' THEN concat_ws('/', model, token_type) WHEN 'unlisted' THEN NULL ELSE cost_type END AS SkuId,
     if(cost_type = 'tokens', concat_ws('/', SkuId, service_tier, context_window, inference_geo, speed), SkuId) AS SkuPriceId,
-    meter                                                           AS SkuMeter,
+    if(cost_type = 'unlisted', NULL, meter)                         AS SkuMeter,
     nullif(to_json(map_from_entries(list_filter([
         {'key': 'x_Model', 'value': model}, {'key': 'x_TokenType', 'value': token_type},
         {'key': 'x_ServiceTier', 'value': service_tier}, {'key': 'x_ContextWindow', 'value': context_window},
@@ -184,7 +184,7 @@ SELECT
     if(split, _file || ':' || _row, NULL)                           AS x_OriginChargeId,
     nullif(map_from_entries(list_filter([
         {'key': 'product', 'value': product}, {'key': 'workspace', 'value': if(workspace_id IS NULL, workspace_key, NULL)},
-        {'key': 'priced_by', 'value': if(unit_price IS NULL, NULL, priced_by)},
+        {'key': 'list_price_from', 'value': if(from_catalogue AND listed IS NOT NULL, priced_by, NULL)},
         {'key': 'without_cost', 'value': reason}], lambda entry: entry.value IS NOT NULL)), MAP {}) AS x_Native,
     nullif(concat_ws('; ', issue('BilledCost', amount, money(amount)),
         CASE WHEN length(rtrim(split_part(amount, '.', 2), '0')) > 16 AND money(amount) IS NOT NULL

@@ -16,6 +16,7 @@ free of charge and on no line; usage reports of images, audio, searches and sess
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ VERSION = "OpenAI organization costs"
 API_KEY_VARIABLE = "OPENAI_ADMIN_KEY"
 _KEY = "an Admin API key (sk-admin-…) that may read usage; project keys can't"
 
+_IN_LINE_ITEM = re.compile(r"(?:[^|,]* \| )?([A-Za-z0-9][^ ,]*)[^,]*, ")
 _DIMENSIONS = (
     "project_id", "api_key_id", "user_id", "model", "service_tier", "modality", "token_type", "long_context", "line_item",
 )  # fmt: skip
@@ -66,11 +68,7 @@ def read(paths: list[str]) -> str:
             hint="Keep answers as the API sends them, one page a file.",
         )
     models = {
-        str(result["model"])
-        for file in files
-        for page in file.pages
-        for result in _results(page)
-        if result.get("model")
+        name for file in files for page in file.pages for result in _results(page) if (name := _model(result))
     }
     return _SQL.format(
         results=pages.relation(files, ("start_time", "end_time"), ("value", "quantity")),
@@ -83,6 +81,12 @@ def _results(page: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for bucket in page["data"]:
         if isinstance(bucket, Mapping) and isinstance(bucket.get("results"), list):
             yield from (result for result in bucket["results"] if isinstance(result, Mapping))
+
+
+def _model(result: Mapping[str, Any]) -> str:
+    """Model of a usage result, or the word that names it in a line item."""
+    found = _IN_LINE_ITEM.match(str(result.get("line_item") or ""))
+    return str(result.get("model") or (found[1] if found else ""))
 
 
 def _prices(models: set[str]) -> Iterator[tuple[str | None, ...]]:
@@ -144,31 +148,27 @@ def _feeds(settings: Mapping[str, Any], headers: Mapping[str, str]) -> list[pagi
 
 def _label(context: PollContext, headers: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Keep the names of projects, and what the settings say of account, names and tags, beside the pages."""
+    told: list[Diagnostic] = []
+    found = paging.remembered(context, lambda: _names(context, headers, told))
+    yield from told
     settings = context.settings
-    names: dict[str, str] = {}
-    url, after = f"{_base(settings)}/projects", None
-    while True:
-        params = (("limit", "100"), ("include_archived", "true"), *((("after", after),) if after else ()))
-        reply = context.send(url, params, headers)
-        if reply.status != 200:  # noqa: PLR2004 - HTTP OK
-            yield Diagnostic(
-                "no-project-names", "info", url, f"the names of projects can't be read ({reply.status})",
+    account = {name: settings.get(f"organization_{name}") for name in ("id", "name")}
+    names = {**found["names"], **paging.table(settings, "names")}
+    paging.label(context, {"account": account, "names": names, "tags": paging.table(settings, "tags")})
+
+
+def _names(context: PollContext, headers: Mapping[str, str], told: list[Diagnostic]) -> dict[str, Any]:
+    url, params = f"{_base(context.settings)}/projects", (("include_archived", "true"), ("limit", "100"))
+    try:
+        return {"names": paging.names_of(context, url, params, headers, "after")}
+    except paging.RefusedError as error:
+        told.append(
+            Diagnostic(
+                "no-names", "info", url, f"names of projects can't be read ({error.status})",
                 "Give them in the source's settings, as names, or let the key read projects.",
-            )  # fmt: skip
-            break
-        found, after = paging.listed(reply.body, after, url)
-        names |= found
-        if after is None:
-            break
-    account = {"id": settings.get("organization_id"), "name": settings.get("organization_name")}
-    paging.label(
-        context,
-        {
-            "account": account,
-            "names": names | dict(paging.table(settings, "names")),
-            "tags": paging.table(settings, "tags"),
-        },
-    )
+            )
+        )  # fmt: skip
+        return {"names": {}}
 
 
 def _unpriced(context: PollContext) -> Iterator[Diagnostic]:
@@ -250,10 +250,9 @@ price AS (
     SELECT *, coalesce(lead(since) OVER (PARTITION BY priced_model, priced_type ORDER BY since), '9999') AS until FROM {prices}
 ),
 every_line AS (
-    SELECT 'cost' AS kind, * FROM lines
-    UNION ALL BY NAME
-    SELECT 'usage' AS kind, usage.*, price.price, priced_by
-    FROM usage LEFT JOIN price ON model = priced_model AND token_type = priced_type AND modality = 'text'
+    SELECT every.*, price.price, priced_by
+    FROM (SELECT 'cost' AS kind, * FROM lines UNION ALL BY NAME SELECT 'usage' AS kind, * FROM usage) AS every
+    LEFT JOIN price ON model = priced_model AND token_type = priced_type AND modality = 'text'
         AND left(starting_at, 10) >= since AND left(starting_at, 10) < until
 )
 SELECT kind, starting_at, ending_at, {names}, amount, currency, quantity, quantity_unit, price, priced_by, account_id,

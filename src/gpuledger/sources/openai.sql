@@ -40,7 +40,8 @@ bill AS (
 ),
 metered AS (
     SELECT id, day, p, k, usage.model, service_tier, token_type, modality, tokens, lines, billed_tokens, counted, cost_id,
-        sum(tokens) OVER (one ORDER BY s, _file, _row, id ROWS UNBOUNDED PRECEDING) AS until_here, sum(tokens) OVER one AS used
+        sum(tokens) OVER (one ORDER BY s, _file, _row ROWS UNBOUNDED PRECEDING) AS until_here,
+        sum(tokens) OVER one AS used
     FROM usage LEFT JOIN bill USING (day, p, k, model, service_tier, token_type, modality)
     WINDOW one AS (PARTITION BY day, p, k, usage.model, service_tier, token_type, modality)
 ),
@@ -74,13 +75,6 @@ fresh AS (
     FROM metered CROSS JOIN newest JOIN agreed USING (day, p, k, model, token_type, modality)
     WHERE newest_day IS NULL OR metered.day >= newest_day
 ),
-estimate AS (
-    SELECT usage.* EXCLUDE (tokens), rest AS used,
-        CASE WHEN service_tier = 'standard' THEN money(price)
-             WHEN service_tier IN ('batch', 'flex') THEN CAST(money(price) * 0.5 AS DECIMAL(32, 18)) END AS unit_price,
-        CASE WHEN unit_price IS NULL THEN 'no list price is known for this model, tier and kind of token' END AS reason
-    FROM fresh JOIN usage USING (id) WHERE rest > 0
-),
 left_out AS (
     SELECT id FROM metered CROSS JOIN newest
     WHERE metered.day < newest_day AND lines IS NULL
@@ -100,20 +94,31 @@ charge AS (
                 WHEN 'characters' THEN 'Characters' ELSE quantity_unit END END AS unit
     FROM cost WHERE cost_id NOT IN (SELECT cost_id FROM share)
     UNION ALL BY NAME
-    SELECT 'Estimated' AS status, * EXCLUDE (price), 'USD' AS currency, 'Tokens' AS unit, false AS split,
-        CAST(CAST(used AS DECIMAL(18, 0)) * CAST(unit_price AS DECIMAL(20, 18)) AS DECIMAL(32, 18)) AS billed
-    FROM estimate
+    SELECT 'Estimated' AS status, usage.*, 'USD' AS currency, rest AS used, 'Tokens' AS unit, false AS split, true AS is_new
+    FROM fresh JOIN usage USING (id) WHERE rest > 0
     UNION ALL BY NAME
-    SELECT 'Estimated' AS status, usage.* EXCLUDE (price, priced_by), tokens AS used, 'Tokens' AS unit, 'USD' AS currency,
-        false AS split, 'no line of the costs is about this usage' AS reason
+    SELECT 'Estimated' AS status, usage.*, 'USD' AS currency, tokens AS used, 'Tokens' AS unit, false AS split, false AS is_new
     FROM left_out JOIN usage USING (id)
 ),
+-- A list price holds for the standard tier and, halved, for batch and flex; long contexts have another.
+priced AS (
+    SELECT *,
+        CASE WHEN long_context IS NOT NULL OR unit IS DISTINCT FROM 'Tokens' THEN NULL WHEN service_tier = 'standard' THEN money(price)
+             WHEN service_tier IN ('batch', 'flex') THEN CAST(money(price) * 0.5 AS DECIMAL(32, 18)) END AS unit_price,
+        CAST(CAST(used AS DECIMAL(18, 0)) * CAST(unit_price AS DECIMAL(20, 18)) AS DECIMAL(32, 18)) AS at_list
+    FROM charge
+),
+-- A bill well above the list price is at another price: then the list price isn't known.
 named AS (
-    SELECT *, CASE token_type WHEN 'input' THEN 'Input Tokens' WHEN 'output' THEN 'Output Tokens'
+    SELECT * REPLACE (if(is_new, at_list, billed) AS billed),
+        if(billed > at_list * 1.01, NULL, at_list) AS listed,
+        CASE WHEN is_new AND unit_price IS NULL THEN 'no list price is known for this model, tier and kind of token'
+             WHEN NOT is_new THEN 'no line of the costs is about this usage' END AS reason,
+        CASE token_type WHEN 'input' THEN 'Input Tokens' WHEN 'output' THEN 'Output Tokens'
             WHEN 'cache_read' THEN 'Cached Input Tokens' WHEN 'cache_write' THEN 'Cache Write Tokens' END
             || if(modality = 'text', '', ' (' || modality || ')') AS token_meter,
         coalesce(token_meter, nullif(regexp_extract(line_item, ', (.*)$', 1), ''), line_item) AS meter
-    FROM charge
+    FROM priced
 )
 SELECT
     coalesce(json_extract_string(labels, '$.account.id'), account_id)     AS BillingAccountId,
@@ -130,9 +135,9 @@ SELECT
     billed                                                          AS BilledCost,
     billed                                                          AS EffectiveCost,
     billed                                                          AS ContractedCost,
-    if(status = 'Estimated', billed, NULL)                          AS ListCost,
-    unit_price                                                      AS ContractedUnitPrice,
-    unit_price                                                      AS ListUnitPrice,
+    listed                                                          AS ListCost,
+    if(abs(billed - at_list) <= 0.000000000000001, unit_price, NULL) AS ContractedUnitPrice,
+    if(listed IS NULL, NULL, unit_price)                            AS ListUnitPrice,
     'Standard'                                                      AS PricingCategory,
     used                                                            AS PricingQuantity,
     unit                                                            AS PricingUnit,
@@ -170,7 +175,7 @@ SELECT
     service_tier                                                    AS x_ServiceTier,
     if(split, _file || ':' || _row, NULL)                           AS x_OriginChargeId,
     nullif(map_from_entries(list_filter([
-        {'key': 'user_id', 'value': user_id}, {'key': 'priced_by', 'value': if(unit_price IS NULL, NULL, priced_by)},
+        {'key': 'user_id', 'value': user_id}, {'key': 'list_price_from', 'value': if(listed IS NULL, NULL, priced_by)},
         {'key': 'without_cost', 'value': reason}], lambda entry: entry.value IS NOT NULL)), MAP {}) AS x_Native,
     nullif(concat_ws('; ', issue('BilledCost', amount, money(amount)),
         issue('ChargePeriodStart', starting_at, s)), '') AS x_DataIssues,
