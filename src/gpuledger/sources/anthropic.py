@@ -7,11 +7,12 @@ The cost report is the bill: amounts are decimal texts in cents. The usage repor
 
 A cost line states one price (workspace, model, token type, tier, context window), so it is split over the keys and
 hours that used it in proportion to their tokens, exactly. Usage that is newer than the newest cost line becomes rows
-with x_CostStatus 'Estimated' at list price (genai-prices); usage without a cost line otherwise keeps its tokens and has
-no cost, with the reason in x_Native.
+with x_CostStatus 'Estimated' at list price; other usage without a cost line keeps its tokens and has no cost, with the
+reason in x_Native. List prices are the API's own where it states them (analytics), else those of genai-prices.
 
-Known to be missing: Priority Tier is billed by contract and in no cost report; the default workspace is null; usage in
-the Workbench has no key; ListCost only where the API states it (analytics); no invoice ids; requests are not counted.
+Known to be missing: Priority Tier is billed by contract and in no cost report; the default workspace is null in the
+Admin API; usage in the Workbench has no key; cost lines without usage (code execution, session time) have no quantity;
+no list price for those, for fast mode and for inference in one country; no invoice ids; requests are not counted.
 """
 
 import os
@@ -45,7 +46,7 @@ COLUMNS: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("kind", "form", "starting_at", "ending_at", "amount", "list_amount", "currency", "quantity", "price", "priced_by",
      "labels", *_DIMENSIONS), ()
 )  # fmt: skip
-REQUIRED: tuple[str, ...] = ()
+REQUIRED = ("amount|quantity",)
 ESTIMATES = True  # usage that the bill doesn't have yet
 BLOCKING = True  # the SELECT joins usage to costs
 TOTAL = "sum(CAST(money(amount) * 0.01 AS DECIMAL(32, 18))) FILTER (kind = 'cost')"

@@ -2,17 +2,18 @@
 
 Documented at platform.openai.com/docs/api-reference/usage (`/v1/organization/costs`, `/v1/organization/usage/…`) and by
 the types of the openai package (admin.organization.usage). The costs are the bill: `amount.value` in dollars, a JSON
-number or a text, read from the text exactly. A line item names model, token type and tier ("priority | gpt-5,
-cached input, long context"); that form is seen, not documented: what can't be read that way keeps its own words.
-Quantities are the bill's own; where it states none, the usage report's.
+number or a text, read from the text exactly. A line item names model, token type and tier ("priority | gpt-5.6-sol,
+output, long context"); that form is seen, not documented: what can't be read that way keeps its own words. Quantities
+are the bill's own; where it states none, the usage report's.
 
 A cost line is a day. Where the usage report has the same tokens, to the last one, it is split over hours in proportion
 to them, exactly. Usage beyond the newest bill becomes rows with x_CostStatus 'Estimated' at list price (genai-prices):
-whole hours after the newest day, and on that day what its lines don't have yet. `input_tokens` of the usage report
-includes cached and cache-write tokens; here each is its own row.
+all of it after the newest day, and on that day the latest tokens, beyond those that its lines count. `input_tokens` of
+the usage report includes cached and cache-write tokens; here each is its own row.
 
-Known to be missing: list prices and invoice ids; the day's newest costs (the API settles them later); usage that is
-free of charge and on no line; usage reports of images, audio, searches and sessions, whose quantities the costs have.
+Known to be missing: the day's newest costs (the API settles them later); list prices of long contexts, priority tier,
+audio and images; usage that is on no line of a day that has its model; usage reports of images, audio, searches and
+sessions, whose quantities the costs have; the organisation's id, unless the settings give it; no invoice ids.
 """
 
 import os
@@ -43,7 +44,7 @@ COLUMNS: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("kind", "starting_at", "ending_at", "amount", "currency", "quantity", "quantity_unit", "price", "priced_by",
      "account_id", "account_name", "project_name", "labels", *_DIMENSIONS), ()
 )  # fmt: skip
-REQUIRED: tuple[str, ...] = ()
+REQUIRED = ("amount|quantity",)
 ESTIMATES = True  # usage that the bill doesn't have yet
 BLOCKING = True  # the SELECT joins usage to costs
 TOTAL = "sum(money(amount)) FILTER (kind = 'cost')"
