@@ -4,6 +4,7 @@
 """
 
 import ast
+import io
 import os
 import re
 import shlex
@@ -13,6 +14,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
+from rich.text import Text
 
 from gpuledger import registry
 from gpuledger.config import Config, LedgerSection, SourceSection, TagsSection
@@ -49,8 +52,16 @@ def config_page() -> str:
     for model in (LedgerSection, SourceSection, TagsSection):
         parts += [f"## {(model.__doc__ or '').strip()}\n", "| key | default | meaning |", "|---|---|---|"]
         for key, field in model.model_fields.items():
-            default = "required" if field.is_required() else "" if field.default in {None, ...} else f"`{field.default}`"
-            parts.append(f"| `{key}` | {'' if 'PydanticUndefined' in default else default} | {field.description} |")
+            default = (
+                "required"
+                if field.is_required()
+                else ""
+                if field.default in {None, ...}
+                else f"`{field.default}`"
+            )
+            parts.append(
+                f"| `{key}` | {'' if 'PydanticUndefined' in default else default} | {field.description} |"
+            )
         parts.append("")
     import gpuledger.config as module
 
@@ -60,7 +71,9 @@ def config_page() -> str:
 def connectors_page() -> str:
     rows = [f"{NOTE}# Connectors\n", "| `--type` | what it reads | must have columns |", "|---|---|---|"]
     for connector in registry.sources():
-        required = ", ".join(f"`{name.replace('|', '` or `')}`" for name in connector.REQUIRED) or "as its map says"
+        required = (
+            ", ".join(f"`{name.replace('|', '` or `')}`" for name in connector.REQUIRED) or "as its map says"
+        )
         rows.append(f"| `{connector.TYPE}` | {connector.TITLE} | {required} |")
     rows.append("")
     for connector in registry.sources():
@@ -68,7 +81,11 @@ def connectors_page() -> str:
     return "\n".join(rows)
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "config.md": config_page, "connectors.md": connectors_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "config.md": config_page,
+    "connectors.md": connectors_page,
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -77,6 +94,26 @@ def test_reference_page(name: str) -> None:
     if os.environ.get("UPDATE_DOCS"):
         path.write_text(page, "utf-8")
     assert path.read_text("utf-8") == page
+
+
+def test_the_picture_of_the_readme_is_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example company's report, from its native bills through the connectors, is what the picture shows."""
+    monkeypatch.chdir(tmp_path)
+    for words in (["demo"], ["build"]):
+        assert CliRunner().invoke(cli, ["--ledger", "ledger", *words]).exception is None
+    shown = CliRunner().invoke(cli, ["--ledger", "ledger", "--format", "table", "report"]).output
+    console = Console(record=True, width=126, file=io.StringIO())
+    for line in ["$ gpuledger report", *shown.splitlines()]:
+        console.print(Text(line.rstrip()), no_wrap=True, overflow="ignore", crop=True)
+    picture = console.export_svg(title="gpuledger report: a synthetic company", unique_id="report")
+    picture = re.sub(
+        r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL
+    )  # no font is fetched from elsewhere
+    path = DOCS / "images" / "report.svg"
+    if os.environ.get("UPDATE_DOCS"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(picture, "utf-8")
+    assert path.read_text("utf-8") == picture
 
 
 def diagnostic_codes() -> set[str]:
@@ -97,12 +134,14 @@ def test_every_diagnostic_code_is_explained() -> None:
 
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:
-    broken = []
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]:
-        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
-            if not re.match(r"[a-z]+://|mailto:", link) and not (page.parent / link).exists():
-                broken.append(f"{page.relative_to(ROOT)}: {link}")
-    assert broken == []
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8"))
+        if not re.match(r"[a-z]+://|mailto:", link)
+    ]
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
 
 
 def test_the_drawing_names_the_folders_that_exist() -> None:
@@ -132,5 +171,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         words = shlex.split(line, comments=True)[1:]
         result = CliRunner().invoke(cli, words)
         code = result.return_value if isinstance(result.return_value, int) else result.exit_code
-        assert result.exception is None or isinstance(result.exception, SystemExit), f"{line}: {result.exception}"
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            f"{line}: {result.exception}"
+        )
         assert code in {0, 1}, f"{line}: {result.output}"

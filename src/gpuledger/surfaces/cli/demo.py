@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from gpuledger.surfaces.cli._context import Context, pass_context
+from gpuledger.surfaces.cli.report import SYNTHETIC_PREFIX
 
 
 @click.command(name="demo", short_help="Write and ingest a synthetic example company.")
@@ -36,7 +37,7 @@ def command(context: Context, seed: int, month: str, rows: int | None, out: str 
             ledger.ingest(
                 source.type,
                 str(source.path),
-                source=f"demo-{source.name}",
+                source=f"{SYNTHETIC_PREFIX}{source.name}",
                 settings=settings,
                 progress=progress,
             )

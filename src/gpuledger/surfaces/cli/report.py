@@ -11,6 +11,7 @@ from gpuledger.surfaces.cli._context import Context, pass_context
 if TYPE_CHECKING:
     from gpuledger.pipeline.report import Section
 
+SYNTHETIC_PREFIX = "demo-"  # sources that `gpuledger demo` makes
 _NOBODY = {"By team": "(nobody)"}
 
 
@@ -42,7 +43,10 @@ def command(context: Context, window: str | None, metric: str, where: tuple[str,
     con = ledger.connect()
     rest = reports.unattributed(con, span, metric, where)
     issues = reports.data_issues(con, span, where)
+    synthetic = sorted({unit.source for unit in ledger.units() if unit.source.startswith(SYNTHETIC_PREFIX)})
     if context.format == "table":
+        if synthetic:
+            click.echo(f"SYNTHETIC: {len(synthetic)} sources are the example company's, nobody's bills.\n")
         _show(text, metric, sections, rest, issues)
         return
     rows = [{"section": section.title, **row} for section in sections for row in section.rows]
@@ -53,6 +57,7 @@ def command(context: Context, window: str | None, metric: str, where: tuple[str,
         "stranded": rest["stranded"],
         "largest_unattributed": rest["largest"],
         "data_issues": issues,
+        "synthetic_sources": synthetic,
     }
     context.emit("report", rows, totals=totals)
 
@@ -64,14 +69,23 @@ def _show(
 
     for section in sections:
         named = [
-            {**row, "name": row["name"] or _NOBODY.get(section.title, "unknown")} for row in section.rows
+            {
+                "name": row["name"] or _NOBODY.get(section.title, "unknown"),
+                "cost": row["cost"],
+                "share": "unknown" if row["share_percent"] is None else f"{row['share_percent']:>5} %",
+            }
+            for row in section.rows
         ]
         show(named, {"cost": section.total}, f"{section.title}, {text}, {metric} cost")
     if rest["largest"]:
         click.echo(
             f"Nobody owns {rest['cost']:,.2f}: no team, owner or cost centre in the tags. The largest parts:"
         )
-        show(rest["largest"], {}, None)
+        show(
+            [{**part, "first": _day(part["first"]), "last": _day(part["last"])} for part in rest["largest"]],
+            {},
+            None,
+        )
     else:
         click.echo("Every charge has a team, an owner or a cost centre.\n")
     if rest["stranded"]:
@@ -80,3 +94,7 @@ def _show(
         show(issues, {}, "What could not be read in the data")
     else:
         click.echo("Every value in the data could be read.")
+
+
+def _day(moment: datetime | None) -> str:
+    return "unknown" if moment is None else f"{moment:%Y-%m-%d}"
