@@ -6,6 +6,13 @@ from typing import Any
 import pytest
 from tests.surfaces.shell import OCTOBER, SEPTEMBER, bill, gpuledger
 
+from gpuledger.pipeline.store import Store
+
+COMMITMENTS = (
+    "ContractCommitmentId,ContractId,BillingCurrency,ContractCommitmentCost,"
+    "ContractCommitmentPeriodStart,ContractCommitmentPeriodEnd"
+)
+
 
 def costs(*words: object) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     done = gpuledger("costs", *words)
@@ -148,3 +155,35 @@ def test_ingesting_again_changes_nothing(ledger: Path) -> None:
     assert {row["action"] for row in again.document["rows"]} == {"unchanged"}
     assert costs()[1]["cost"] == "3.875"
     assert ledger.exists()
+
+
+def test_commitments_alone_are_told_too(tmp_path: Path) -> None:
+    path = tmp_path / "commitments.csv"
+    row = "c-1,k-1,USD,100,2026-10-01T00:00:00Z,2027-10-01T00:00:00Z"
+    path.write_text(f"{COMMITMENTS}\n{row}\n", "utf-8")
+    for action in ("loaded", "unchanged"):
+        done = gpuledger("ingest", "--type", "focus", path)
+        assert done.code == 0, done.err
+        assert [(row["rows"], row["billed_cost"], row["action"]) for row in done.document["rows"]] == [
+            (1, None, action)
+        ]
+
+
+def test_charges_that_a_crash_kept_out_come_with_the_next_ingest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bill(tmp_path / "bills" / "charges.csv", *OCTOBER)
+    row = "c-1,k-1,USD,100,2026-10-01T00:00:00Z,2027-10-01T00:00:00Z"
+    (tmp_path / "bills" / "commitments.csv").write_text(f"{COMMITMENTS}\n{row}\n", "utf-8")
+    replace = Store.replace
+
+    def crash(store: Store, name: str, *words: Any, **more: Any) -> None:  # noqa: ANN401  # passed on
+        if name == "cost_and_usage":
+            raise OSError("crash")
+        replace(store, name, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "replace", crash)
+        assert gpuledger("ingest", "--type", "focus", "bills").code == 3
+    again = gpuledger("ingest", "--type", "focus", "bills")
+    assert [(row["rows"], row["action"]) for row in again.document["rows"]] == [(2, "loaded")]

@@ -148,14 +148,8 @@ class _Run:
         """Recognise a delivery that the ledger holds (unchanged) or held before a newer one (refused)."""
         if self.options.force:
             return False
-        past = [
-            note
-            for note in self.store.history(_COSTS)
-            if note["delivery_id"] == identity and note.get("type") == self.connector.TYPE
-        ]
-        if self.options.source:
-            past = [note for note in past if note["source"] == slug(self.options.source)]
-        units = self.store.units(_COSTS) if past else {}
+        past, table = self._past(identity)
+        units = self.store.units(table) if past else {}
         newest = {(note["source"], note["billing_period"]): note for note in reversed(past)}
         known = Report()
         for key, note in sorted(newest.items(), key=lambda item: item[0]):
@@ -171,6 +165,26 @@ class _Run:
                 return False  # the same bill, but we would read it differently now
         self.report.extend(known)
         return bool(past)
+
+    def _past(self, identity: str) -> tuple[list[dict[str, Any]], str]:
+        """Return the notes of this delivery in the ledger's history, and the table.
+
+        Commitments speak for a delivery only where they came alone: else its charges may still be missing, after a
+        crash between the two commits.
+        """
+        for table in (_COSTS, _COMMITMENTS):
+            past = [
+                note
+                for note in self.store.history(table)
+                if note["delivery_id"] == identity
+                and note.get("type") == self.connector.TYPE
+                and (table == _COSTS or note.get("alone"))
+            ]
+            if self.options.source:
+                past = [note for note in past if note["source"] == slug(self.options.source)]
+            if past:
+                return past, table
+        return [], _COSTS
 
     def _load(self, identity: str, scratch: Path) -> None:
         report = self.report
@@ -191,9 +205,9 @@ class _Run:
             )
         source = self._source_name(costs)
         if commitments.files:
-            self._commit(_COMMITMENTS, source, identity, commitments)
+            self._commit(_COMMITMENTS, source, identity, commitments, told=not costs.files)
         if costs.files:
-            self._commit(_COSTS, source, identity, costs)
+            self._commit(_COSTS, source, identity, costs, told=True)
             report.diagnostics += list(self._overlaps(source, costs))
 
     def _source_name(self, costs: mapping.Mapped) -> str:
@@ -212,7 +226,8 @@ class _Run:
             return slug(f"{self.connector.TYPE}-{len(costs.accounts)}-accounts-{together}")
         return slug(f"{self.connector.TYPE}-{Path(self.delivery.files[0].path).name.split('.')[0]}")
 
-    def _commit(self, table: str, source: str, identity: str, mapped: mapping.Mapped) -> None:
+    def _commit(self, table: str, source: str, identity: str, mapped: mapping.Mapped, *, told: bool) -> None:
+        """Replace the units in the ledger. A delivery is told by its charges; commitments alone by themselves."""
         moment = self.delivery.delivered_at or datetime.now(UTC)
         order = int(moment.timestamp() * 1_000_000)
         before = self.store.units(table)
@@ -231,10 +246,10 @@ class _Run:
         files = [file for file in mapped.files if file.billing_period in orders]
         if not files:
             return
-        notes = {period: self._note(mapped, period) for period in orders}
+        notes = {period: self._note(mapped, period) | {"alone": told} for period in orders}
         self.options.progress(f"committing {source} {', '.join(orders)}")
         self.store.replace(table, source, identity, files, orders=orders, notes=notes)
-        if table == _COSTS:
+        if told:
             for total in mapped.totals:
                 if total.billing_period in orders:
                     action: Action = "replaced" if (source, total.billing_period) in before else "loaded"
