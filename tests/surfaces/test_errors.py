@@ -24,7 +24,7 @@ FAILURES: list[tuple[str, int, str]] = [
     ("costs --metric gross", 2, "'gross' is not one of"),
     ("costs --limit 0", 2, "0 is not in the range"),
     ("costs --as-of yesterday", 2, "can't read --as-of 'yesterday'"),
-    ("costs --as-of 99", 3, "ledger history"),
+    ("costs --as-of 99", 3, "there is no version 99: the newest is 1"),
     ("--ledger none costs", 3, "there is no ledger here"),
     ("--ledger none build", 3, "there is no ledger here"),
     ("--ledger none report", 3, "there is no ledger here"),

@@ -85,6 +85,12 @@ class Store:
             return None
         try:
             table = DeltaTable(self.uri(name))
+            if isinstance(as_of, int) and as_of > table.version():
+                raise LedgerError(
+                    f"there is no version {as_of}: the newest is {table.version()}",
+                    where=self.uri(name),
+                    hint="`gpuledger ledger history` lists what there is.",
+                )
             if as_of is not None:
                 table.load_as_version(as_of)
         except TableNotFoundError:
