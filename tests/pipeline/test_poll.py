@@ -305,6 +305,15 @@ def test_analytics_gives_keys_hours_and_list_prices(anthropic: Bench) -> None:
     assert (tokens, keys) == (anthropic.api.tokens(), 3)
 
 
+def test_groups_that_the_older_analytics_leave_out_are_a_visible_row(anthropic: Bench) -> None:
+    assert errors(anthropic.poll(api="analytics-report")) == []
+    ((billed, listed, unlisted),) = anthropic.ask(
+        "sum(BilledCost), sum(ListCost), sum(ListCost) FILTER (x_ChargeType = 'unlisted')"
+    )
+    assert (billed, listed) == (anthropic.api.cost() * anthropic.api.discount, anthropic.api.cost())
+    assert 0 < unlisted < listed
+
+
 def test_without_analytics_the_admin_reports_are_read(anthropic: Bench) -> None:
     anthropic.api.analytics = False
     report = anthropic.poll(api="auto")

@@ -10,7 +10,7 @@ from tests.sources import report_server as server
 from tests.sources.report_server import Api
 
 from gpuledger.errors import ConfigError, SourceError
-from gpuledger.pipeline.poll import Client, Folder, recent
+from gpuledger.pipeline.poll import Client, Folder
 
 pytestmark = pytest.mark.server
 NOW = datetime(2026, 10, 12, 9, 30, tzinfo=UTC)
@@ -116,8 +116,3 @@ def test_a_folder_shows_no_half_written_page(tmp_path: Path) -> None:
     folder.remove(".part/2026-10/a.jsonl/0001")
     folder.remove(".part/2026-10/a.jsonl/0001")
     assert not (folder.root / ".part").exists()
-
-
-def test_a_routine_poll_looks_back_while_last_month_can_change() -> None:
-    assert recent(datetime(2026, 10, 12, tzinfo=UTC)).start == datetime(2026, 10, 1, tzinfo=UTC)
-    assert recent(datetime(2026, 10, 2, tzinfo=UTC)).start == datetime(2026, 9, 1, tzinfo=UTC)

@@ -64,6 +64,7 @@ class Api:
     discount: Decimal = Decimal("0.9")  # of the analytics reports' amount on its list_amount
     per_page: int = 2
     analytics: bool = True
+    group_cap: int = 2  # of analytics/cost_report; 100 at Anthropic
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
     url: str = ""
@@ -151,6 +152,8 @@ def _answer(api: Api, path: str, query: dict[str, list[str]]) -> str | None:
         "/v1/organizations/cost_report": _anthropic_cost,
         "/v1/organizations/analytics/usage": _analytics_usage,
         "/v1/organizations/analytics/cost": _analytics_cost,
+        "/v1/organizations/analytics/cost_report": _analytics_cost_report,
+        "/v1/organizations/analytics/usage_report": _analytics_usage_report,
         "/v1/organization/usage/completions": _openai_usage,
         "/v1/organization/usage/embeddings": _openai_nothing,
         "/v1/organization/costs": _openai_costs,
@@ -277,6 +280,46 @@ def _analytics_cost(api: Api, query: dict[str, list[str]]) -> str:
             }
             rows += [json.dumps({**row, "group": group, "cost": cost})] if count else []
     return _page(rows, api, *_span(query, "time_bucket_width")[1:])
+
+
+def _analytics_cost_report(api: Api, query: dict[str, list[str]]) -> str:
+    """Only the largest groups of a bucket, without a remainder; without grouping, the total."""
+    buckets, offset, width = _span(query)
+    empty = dict.fromkeys(
+        ("product", "model", "context_window", "inference_geo", "speed", "cost_type", "token_type")
+    )
+    data = []
+    for start, end in buckets:
+        costs = [
+            (
+                empty | {"model": key["model"], "cost_type": "tokens", "token_type": _NATIVE[kind]},
+                count * price,
+            )
+            for key, tokens in _sums(api, start, end, "model", charged=True)
+            for kind, count, price in zip(KINDS, tokens, PRICES[key["model"]], strict=True)
+            if count
+        ]
+        if "group_by[]" in query:
+            costs = sorted(costs, key=lambda pair: -pair[1])[: api.group_cap]
+        elif costs:
+            costs = [(empty, sum((cost for _, cost in costs), Decimal(0)))]
+        results = [
+            {**group, "amount": _cents(cost * api.discount), "list_amount": _cents(cost), "currency": "USD"}
+            for group, cost in costs
+        ]
+        data.append(json.dumps({"starting_at": _iso(start), "ending_at": _iso(end), "results": results}))
+    return _page(data, api, offset, width)
+
+
+def _analytics_usage_report(api: Api, query: dict[str, list[str]]) -> str:
+    buckets, offset, width = _span(query)
+    data = []
+    for start, end in buckets:
+        results = [
+            {"model": key["model"], **_tokens(tokens)} for key, tokens in _sums(api, start, end, "model")
+        ]
+        data.append(json.dumps({"starting_at": _iso(start), "ending_at": _iso(end), "results": results}))
+    return _page(data, api, offset, width)
 
 
 def _openai_usage(api: Api, query: dict[str, list[str]]) -> str:

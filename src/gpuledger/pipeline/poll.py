@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -82,11 +82,6 @@ def poll(  # noqa: PLR0913 - five arguments say what to poll, the others have de
             tree = open_tree(str(folder), folder / ".downloads")
             report.extend(ingest(store, tree, connector, replace(options, source=name)))
     return report
-
-
-def recent(now: datetime, days: int = 3) -> Window:
-    """Return the window of a routine poll: this month, and the last one while it can still change."""
-    return Window(paging.month_of(now - timedelta(days=days)), now)
 
 
 def state_of(store: Store) -> Path:

@@ -103,7 +103,9 @@ charge AS (
     FROM cost LEFT JOIN joined USING (cost_id)
     WHERE cost_id NOT IN (SELECT cost_id FROM share)
     UNION ALL BY NAME
-    SELECT 'Estimated' AS status, *, false AS split, 'USD' AS currency, if(is_new, at_list, NULL) AS billed,
+    -- What the bill has left out may be in another of its lines, so it has no list cost either.
+    SELECT 'Estimated' AS status, * REPLACE (if(is_new, at_list, NULL) AS at_list), false AS split, 'USD' AS currency,
+        if(is_new, at_list, NULL) AS billed,
         CASE WHEN service_tier = 'priority' THEN 'Priority Tier is billed by contract, not by this report'
              WHEN NOT is_new THEN 'no line of the cost report is about this usage'
              WHEN price IS NULL THEN 'no list price is known for this model'

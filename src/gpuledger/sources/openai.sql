@@ -100,10 +100,12 @@ charge AS (
     SELECT 'Estimated' AS status, usage.*, 'USD' AS currency, tokens AS used, 'Tokens' AS unit, false AS split, false AS is_new
     FROM left_out JOIN usage USING (id)
 ),
--- A list price holds for the standard tier and, halved, for batch and flex; long contexts have another.
+-- A list price holds for the standard tier and, halved, for batch and flex; long contexts have another. What the bill
+-- has left out may be in another of its lines, so it has no list cost either.
 priced AS (
     SELECT *,
-        CASE WHEN long_context IS NOT NULL OR unit IS DISTINCT FROM 'Tokens' THEN NULL WHEN service_tier = 'standard' THEN money(price)
+        CASE WHEN long_context IS NOT NULL OR unit IS DISTINCT FROM 'Tokens' OR NOT is_new THEN NULL
+             WHEN service_tier = 'standard' THEN money(price)
              WHEN service_tier IN ('batch', 'flex') THEN CAST(money(price) * 0.5 AS DECIMAL(32, 18)) END AS unit_price,
         CAST(CAST(used AS DECIMAL(18, 0)) * CAST(unit_price AS DECIMAL(20, 18)) AS DECIMAL(32, 18)) AS at_list
     FROM charge
