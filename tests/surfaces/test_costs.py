@@ -117,6 +117,8 @@ def test_the_ledger_lists_what_it_holds() -> None:
         ("cloud", "2026-09", 1), ("cloud", "2026-10", 2), ("euros", "2026-10", 1),
     ]  # fmt: skip
     assert units["totals"] == {"rows": 4}
+    history = gpuledger("ledger", "history").document["rows"]
+    assert {row["billed_cost"] for row in history} == {"2.5", "1.250000000000000001", "7"}
 
 
 @pytest.mark.usefixtures("ledger")

@@ -1,5 +1,6 @@
 """`gpuledger ledger`: what the ledger holds and held."""
 
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -29,7 +30,7 @@ def history(context: Context, source: str | None) -> None:
                 "billing_period": note["billing_period"],
                 "delivery_id": note["delivery_id"],
                 "rows": total["rows"],
-                "billed_cost": total["billed_cost"],
+                "billed_cost": None if total["billed_cost"] is None else Decimal(total["billed_cost"]),
                 "currency": total["currency"],
                 "location": note["location"],
             }
