@@ -102,9 +102,9 @@ def test_every_grouping_sums_to_the_bill(rows: list[Row]) -> None:
                 assert sum((row["cost"] for row in answer.rows), Decimal(0)) == total(rows, column)
 
 
-@quick
-@given(st.lists(bills(), min_size=2, max_size=3), st.randoms())
-def test_order_of_deliveries_does_not_matter(deliveries: list[list[Row]], random: object) -> None:
+@settings(quick, max_examples=8)
+@given(st.lists(bills(), min_size=2, max_size=3))
+def test_order_of_deliveries_does_not_matter(deliveries: list[list[Row]]) -> None:
     """Each delivery restates the periods that it has; the newest statement of a period stands, in any order of arrival."""
     expected: dict[str, tuple[int, Decimal]] = {}
     for rows in deliveries:
@@ -112,7 +112,6 @@ def test_order_of_deliveries_does_not_matter(deliveries: list[list[Row]], random
             month: [row for row in rows if row["BillingPeriodStart"].startswith(month)] for month in MONTHS
         }
         expected |= {month: (len(part), total(part)) for month, part in by_month.items() if part}
-    _ = random
     for order in itertools.permutations(range(len(deliveries))):
         with TemporaryDirectory() as folder:
             ledger = Ledger(f"{folder}/ledger")

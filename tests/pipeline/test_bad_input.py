@@ -128,6 +128,15 @@ def test_a_delivery_that_a_newer_one_replaced_is_refused(ledger: Ledger, tmp_pat
     assert billed(ledger) == Decimal("1.25")
 
 
+def test_a_delivery_much_smaller_than_what_it_replaces_is_told(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.ingest("focus", str(write(tmp_path / "whole.csv", *[GOOD] * 10)))
+    report = ledger.ingest("focus", str(write(tmp_path / "part.csv", *[GOOD] * 4)))
+    assert [told.code for told in report.diagnostics] == ["much-smaller"]
+    assert "4 charges replaced 10" in report.diagnostics[0].message
+    report = ledger.ingest("focus", str(write(tmp_path / "more.csv", *[GOOD] * 5)))
+    assert report.diagnostics == []
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
 def test_encodings_and_header_case(tmp_path: Path, encoding: str) -> None:
     ledger = Ledger(str(tmp_path / "ledger"))

@@ -129,6 +129,7 @@ PREFIXES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "iamPrincipal/",
         ),
         "Google Cloud": ("k8s-label/", "labels/", "labels."),
+        "Oracle": ("*.",),  # a defined tag is Namespace.Key
         "Kubernetes": ("label_", "labels.", "k8s-label/"),
     }
 )
@@ -172,7 +173,9 @@ class TagAliases:
 
     def _forms(self, key: str) -> frozenset[str]:
         lower = key.strip().casefold()
-        bare = (lower[len(prefix) :] for prefix in self.prefixes if lower.startswith(prefix))
+        bare = [lower[len(prefix) :] for prefix in self.prefixes if lower.startswith(prefix)]
+        if "*." in self.prefixes:
+            bare.append(lower.partition(".")[2])
         return frozenset({normalized(lower), *(normalized(rest) for rest in bare)}) - {""}
 
 

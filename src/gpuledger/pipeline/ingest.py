@@ -1,7 +1,7 @@
 """Deliveries into the ledger: read, map, tie to the bill, and replace the unit in one transaction."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,7 +19,7 @@ from gpuledger.engines import duckdb
 from gpuledger.errors import ConflictError, SourceError
 from gpuledger.pipeline import enrich, mapping, native
 from gpuledger.pipeline.locations import clear, content_id
-from gpuledger.pipeline.store import Store, slug
+from gpuledger.pipeline.store import DataFile, Store, Unit, slug
 
 Action = Literal["loaded", "replaced", "unchanged", "rejected"]
 _COSTS = "cost_and_usage"
@@ -249,6 +249,11 @@ class _Run:
         notes = {period: self._note(mapped, period) | {"alone": told} for period in orders}
         self.options.progress(f"committing {source} {', '.join(orders)}")
         self.store.replace(table, source, identity, files, orders=orders, notes=notes)
+        self.report.diagnostics += [
+            _shrunk(source, unit, files)
+            for period in orders
+            if (unit := before.get((source, period))) and _rows(files, period) * 2 < unit.rows
+        ]
         if told:
             for total in mapped.totals:
                 if total.billing_period in orders:
@@ -326,6 +331,18 @@ def _older(where: str, source: str, period: str, *, dated: bool) -> Diagnostic:
     return Diagnostic(
         "older-delivery", "info" if dated else "warning", where, f"the ledger holds a newer delivery of {source} {period}: this one was not loaded",
         "That is usually right. To go back to it all the same, ingest it with --force.",
+    )  # fmt: skip
+
+
+def _rows(files: Sequence[DataFile], period: str) -> int:
+    return sum(file.rows for file in files if file.billing_period == period)
+
+
+def _shrunk(source: str, unit: Unit, files: Sequence[DataFile]) -> Diagnostic:
+    return Diagnostic(
+        "much-smaller", "warning", f"{source} {unit.billing_period}",
+        f"{_rows(files, unit.billing_period):,} charges replaced {unit.rows:,}: is this delivery only a part of the month?",
+        "A delivery states its billing periods whole. Ingest the folder with all parts; what was replaced is in the history.",
     )  # fmt: skip
 
 
