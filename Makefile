@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv)
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := --ledger ./demo-ledger
+DEMO := --ledger ./demo-ledger --format table
 ARGS ?=
 
 # What the tests find their servers and sample data by. A test whose server is missing skips and says so.
