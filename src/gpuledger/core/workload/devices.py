@@ -17,7 +17,7 @@ from typing import Final
 
 from gpuledger.core.sharing import hami_share, mig_share, replica_share
 from gpuledger.core.usage import Sharing
-from gpuledger.core.workload.fields import Json, mapping, quantity, text, whole
+from gpuledger.core.workload.fields import Json, mapping, quantity, whole
 
 _MIG: Final = re.compile(r"nvidia\.com/mig-(?P<profile>\d+g\.\d+gb[a-z.]*?)(?P<shared>\.shared)?")
 _AMD_PARTITION: Final = re.compile(r"amd\.com/(?P<compute>[sdtqc]px)_nps\d+")
@@ -130,11 +130,13 @@ def container_devices(
     """
     amounts: dict[str, Decimal] = {}
     problems = []
+    unread = []
     for name, value in asked(resources).items():
         if _is_accelerator(name) or name in (classes or {}):
             amount = quantity(value)
             if amount is None or amount < 0:
-                problems.append(f"{name}: {text(value) or value!r} is no quantity")
+                problems.append(f"{name}: {value!r} is no quantity")
+                unread.append(DeviceRequest(name, None, None, None, container))
             elif amount:
                 amounts[name] = amount
     found = []
@@ -148,7 +150,7 @@ def container_devices(
             found.append(DeviceRequest(name, amount, Fraction(1), "dra", container))
         else:
             found.append(_plain(name, amount, container, cards))
-    return found, problems
+    return [*found, *unread], problems
 
 
 def is_accelerator(resource: str) -> bool:

@@ -147,9 +147,11 @@ class JobSize:
         return total
 
     def _sum(self, of: Callable[[PodRequest], Decimal]) -> Decimal | None:
+        if not self.complete:
+            return None
         total = Decimal(0)
         for one in self.pod_sets:
-            if one.pods is None or not self.complete:
+            if one.pods is None:
                 return None
             total += of(one.request) * one.pods
         return total

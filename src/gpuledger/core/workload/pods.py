@@ -154,7 +154,7 @@ def _amount(value: object, resource: str, problems: list[str]) -> Decimal:
         return Decimal(0)
     found = quantity(value)
     if found is None or found < 0:
-        problems.append(f"{resource}: {text(value) or value!r} is no quantity")
+        problems.append(f"{resource}: {value!r} is no quantity")
         return Decimal(0)
     return found
 

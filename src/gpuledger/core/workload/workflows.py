@@ -48,13 +48,14 @@ def argo(obj: Json, finder: Finder) -> list[Template]:
 
 @dataclass(slots=True)
 class _Argo:
-    """One workflow: its templates by name, and the pods of those that were reached."""
+    """One workflow, or a library of templates that it calls: templates by name, and the pods of those reached."""
 
     known: dict[str, Json]
     spec: Json
     finder: Finder
     space: str | None
     pods: dict[str, Json] = field(default_factory=dict)
+    prefix: str = ""
 
     def weight(self, called: str) -> Weight:
         return _weight(self.pods.get(called, {}))
@@ -62,12 +63,11 @@ class _Argo:
     def load(self, called: str, seen: tuple[str, ...], template: Json | None = None) -> Load:
         """Return the pods, by template, that a template has at once at its largest."""
         own = template if template is not None else self.known.get(called)
-        if own is None or called in seen or len(seen) > _DEPTH:
-            self.finder.problems.append(
-                f"workflow template {called} " + ("calls itself" if own else "isn't known")
+        if own is None or self.prefix + called in seen or len(seen) > _DEPTH:
+            return self._unknown(
+                f"workflow template {called} " + ("isn't known" if own is None else "calls itself")
             )
-            return Counter()
-        inside = (*seen, called)
+        inside = (*seen, self.prefix + called)
         if "steps" in own:
             groups = own.get("steps")
             found = [
@@ -77,44 +77,47 @@ class _Argo:
             return _cap(_heaviest(found, self.weight), whole(own.get("parallelism")), self.weight)
         if "dag" in own:
             tasks = {text(task.get("name")) or "": task for task in items(below(own, "dag").get("tasks"))}
-            before = {called: _argo_before(task) & set(tasks) for called, task in tasks.items()}
-            loads = {called: self._call(task, inside) for called, task in tasks.items()}
+            before = {name: _argo_before(task) & set(tasks) for name, task in tasks.items()}
+            loads = {name: self._call(task, inside) for name, task in tasks.items()}
             return _cap(_graph(before, loads, self.weight), whole(own.get("parallelism")), self.weight)
         pod = self._pod(own)
         if pod is None:
-            if "resource" in own:
-                self.finder.problems.append(f"{called}: creates an object from text, which isn't read")
-            return Counter()
-        self.pods[called] = pod
-        return Counter({called: 1})
+            creates = "resource" in own
+            return (
+                self._unknown(f"{called} creates an object from text, which isn't read")
+                if creates
+                else Counter()
+            )
+        self.pods[self.prefix + called] = pod
+        return Counter({self.prefix + called: 1})
+
+    def _unknown(self, problem: str) -> Load:
+        self.finder.problems.append(problem)
+        self.finder.complete = False
+        return Counter()
 
     def _call(self, step: Json, seen: tuple[str, ...]) -> Load:
-        reference = below(step, "templateRef")
-        inline = mapping(step.get("inline"))
+        reference, inline = below(step, "templateRef"), mapping(step.get("inline"))
         called = text(step.get("template")) or text(step.get("name")) or ""
-        template = inline or None
         if reference:
-            kinds = (
-                ("ClusterWorkflowTemplate",)
-                if reference.get("clusterScope") is True
-                else ("WorkflowTemplate",)
-            )
-            other = self.finder.refer(kinds, self.space, text(reference.get("name")))
-            called = text(reference.get("template")) or ""
-            template = next(
-                (
-                    one
-                    for one in items(below(other, "spec").get("templates"))
-                    if text(one.get("name")) == called
-                ),
-                None,
-            )
-            if template is None:
-                return Counter()
+            load = self._called_elsewhere(reference, seen)
+        else:
+            load = self.load(called, seen, inline or None)
         times = _times(step)
-        return Counter(
-            {pod: min(number * times, _UNKNOWN) for pod, number in self.load(called, seen, template).items()}
+        return Counter({pod: min(number * times, _UNKNOWN) for pod, number in load.items()})
+
+    def _called_elsewhere(self, reference: Json, seen: tuple[str, ...]) -> Load:
+        kinds = (
+            ("ClusterWorkflowTemplate",) if reference.get("clusterScope") is True else ("WorkflowTemplate",)
         )
+        library = self.finder.refer(kinds, self.space, text(reference.get("name")))
+        if library is None:
+            return Counter()
+        spec = below(library, "spec")
+        known = {text(one.get("name")) or "": one for one in items(spec.get("templates"))}
+        prefix = f"{text(reference.get('name'))}/"
+        other = _Argo(known, spec, self.finder, self.space, self.pods, prefix)
+        return other.load(text(reference.get("template")) or "", seen)
 
     def _pod(self, own: Json) -> Json | None:
         main = [mapping(own[key]) for key in ("container", "script") if mapping(own.get(key))]
