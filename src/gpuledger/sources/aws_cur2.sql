@@ -295,10 +295,10 @@ WITH services (code, name, category, subcategory) AS (VALUES
         CASE WHEN role = 'unused' THEN 0 WHEN role = 'discounted' THEN listed ELSE paid END AS ContractedCost,
         CASE
             WHEN role IN ('prepaid', 'fee') OR role IN ('usage', 'covered') AND NOT coalesce(listed <> 0 OR gross = 0, false) THEN money(line_item_unblended_rate)
-            WHEN measured THEN money(pricing_public_on_demand_rate)
+            WHEN role = 'unused' THEN 0 WHEN measured THEN money(pricing_public_on_demand_rate)
         END AS ListUnitPrice,
         CASE
-            WHEN role = 'discounted' THEN money(pricing_public_on_demand_rate)
+            WHEN role = 'unused' THEN 0 WHEN role = 'discounted' THEN money(pricing_public_on_demand_rate)
             WHEN measured OR role IN ('prepaid', 'fee') THEN money(CASE WHEN paid <> gross THEN line_item_net_unblended_rate ELSE line_item_unblended_rate END)
         END AS ContractedUnitPrice,
         CASE
@@ -357,7 +357,7 @@ WITH services (code, name, category, subcategory) AS (VALUES
         CASE WHEN ChargeCategory IN ('Usage', 'Purchase') AND ChargeClass IS NULL THEN coalesce(
             product_sku, nullif(concat_ws('/', line_item_product_code, line_item_usage_type, line_item_operation), '')
         ) END AS SkuId,
-        CASE WHEN SkuId IS NOT NULL THEN coalesce(pricing_rate_code, SkuId) END AS SkuPriceId,
+        CASE WHEN SkuId IS NOT NULL THEN coalesce(pricing_rate_code, SkuId) || if(role = 'unused', '/Unused', '') END AS SkuPriceId,
         CASE WHEN SkuId IS NOT NULL THEN line_item_usage_type END AS SkuMeter,
         CASE WHEN SkuPriceId IS NOT NULL THEN nullif('{' || concat_ws(',',
             '"InstanceType":' || to_json(instance)::VARCHAR,

@@ -47,6 +47,8 @@ SELECT
     CASE paid WHEN 'onetime' THEN 'One-Time' WHEN 'recurring' THEN 'Monthly' END AS ContractCommitmentPaymentInterval,
     CASE paid WHEN 'onetime' THEN 'All Upfront' WHEN 'recurring' THEN 'No Upfront' END AS ContractCommitmentPaymentModel,
     'Hourly' AS ContractCommitmentFulfillmentInterval,
+    -- What an hour doesn't use is lost with it.
+    'Continuous' AS ContractCommitmentModel,
     'Public' AS ContractCommitmentOfferCategory,
     began AS ContractCommitmentPeriodStart,
     began + to_months(months) AS ContractCommitmentPeriodEnd,

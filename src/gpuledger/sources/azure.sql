@@ -226,9 +226,11 @@ SELECT
     commitment_quantity AS CommitmentDiscountQuantity,
     CASE WHEN commitment_quantity IS NOT NULL THEN commitment_unit END AS CommitmentDiscountUnit,
     CASE WHEN commitment_quantity IS NOT NULL AND benefit_kind = 'Savings Plan' THEN json_object('Elements', json_array(json_object(
-        'ContractId', reservation_order, 'ContractCommitmentId', commitment, 'ContractCommitmentAppliedCost', commitment_quantity)))
+        'ContractId', reservation_order, 'ContractCommitmentId', commitment, 'ContractCommitmentAppliedCost', commitment_quantity,
+        'ContractCommitmentAppliedQuantity', NULL, 'ContractCommitmentAppliedUnit', NULL)))
     WHEN commitment_quantity IS NOT NULL THEN json_object('Elements', json_array(json_object(
-        'ContractId', reservation_order, 'ContractCommitmentId', commitment, 'ContractCommitmentAppliedQuantity', commitment_quantity, 'ContractCommitmentAppliedUnit', commitment_unit)))
+        'ContractId', reservation_order, 'ContractCommitmentId', commitment, 'ContractCommitmentAppliedCost', NULL,
+        'ContractCommitmentAppliedQuantity', commitment_quantity, 'ContractCommitmentAppliedUnit', commitment_unit)))
     END AS ContractApplied,
     CASE WHEN is_usage AND NOT unused THEN CASE WHEN in_blocks THEN amount * block ELSE amount END END AS ConsumedQuantity,
     CASE WHEN is_usage AND NOT unused AND amount IS NOT NULL THEN coalesce(unit, 'Units') END AS ConsumedUnit,
