@@ -53,3 +53,41 @@ def test_a_product_that_does_not_fit_is_unknown(price: str, amount: str) -> None
 )
 def test_a_time_is_read_as_it_stands_or_not_at_all(text: str, moment: str | None) -> None:
     assert CON.execute("SELECT instant(?)::VARCHAR", [text]).fetchone() == (moment,)
+
+
+NUMBERS = st.decimals(0, 10**6, places=9)
+
+
+@given(NUMBERS, st.lists(NUMBERS.filter(bool), min_size=1, max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_parts_never_sum_to_more_than_the_total(total: Decimal, pieces: list[Decimal]) -> None:
+    query = "SELECT part_of(money(?), money(?), money(?))"
+    whole = sum(pieces)
+    with localcontext(prec=80):
+        for piece in pieces:
+            (found,) = (
+                CON.execute(query, [f"{number:f}" for number in (total, piece, whole)]).fetchone() or ()
+            )
+            assert 0 <= total * piece / whole - found < Decimal("1e-9")
+
+
+def test_a_part_of_nothing_is_unknown() -> None:
+    assert CON.execute("SELECT part_of(money('1'), money('1'), money('0'))").fetchone() == (None,)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('[{"key": "it\'s", "value": "None"}]', '[{"key": "it\'s", "value": "None"}]'),
+        (
+            "[{'amount': Decimal('-0.5'), 'id': None, 'on': True}]",
+            '[{"amount": -0.5, "id": null, "on": true}]',
+        ),
+        ("[{'amount': nan}]", '[{"amount": null}]'),
+        ("[{'key': 'it's'}]", "[{'key': 'it's'}]"),  # which quote ends the text? it stays as it is
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_nested_values_of_python_are_json(text: str | None, found: str | None) -> None:
+    assert CON.execute("SELECT json_text(?)", [text]).fetchone() == (found,)

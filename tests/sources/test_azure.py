@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from gpuledger import registry
+from gpuledger.demo import azure as demo
+from gpuledger.demo import files
+from gpuledger.demo.company import Month
+from gpuledger.demo.truth import Truth
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.pipeline.ingest import Ingested, Options, Report, ingest
@@ -360,6 +364,23 @@ def test_lookup_tables_name_each_key_once_and_valid_categories() -> None:
         f"{tables} SELECT class, subclass FROM services UNION SELECT class, subclass FROM families"
     ).fetchall()
     assert [pair for pair in found if parents.get(pair[1]) != pair[0]] == []
+
+
+def test_the_demo_company_adds_up(tmp_path: Path) -> None:
+    setting = files.Setting(tmp_path / "demo", Month.parse("2026-10"), 7)
+    truth = Truth(setting.month, 7)
+    demo.write(setting, truth)
+    loaded = load(tmp_path / "demo" / "azure", tmp_path)
+    told = truth.as_dict()
+    assert loaded.total("BilledCost") == Decimal(told["providers"]["azure"]["billed"])
+    commitments = {key: value for key, value in told["commitments"].items() if value["provider"] == "azure"}
+    assert commitments
+    for key, value in commitments.items():
+        rows = [row for row in loaded.rows if row["CommitmentDiscountId"] == key.lower()]
+        for status, name in (("Used", "used"), ("Unused", "stranded")):
+            chosen = [row["EffectiveCost"] for row in rows if row["CommitmentDiscountStatus"] == status]
+            assert sum(chosen, ZERO) == Decimal(value[name]), (key, status)
+    assert loaded.codes() == set()
 
 
 REAL = [

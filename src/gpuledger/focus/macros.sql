@@ -44,6 +44,22 @@ CREATE OR REPLACE MACRO tag_map(t) AS
         ELSE TRY(from_json(t, '"MAP(VARCHAR,VARCHAR)"'))
     END;
 
+-- A nested value as JSON: it is JSON, or what Python prints for it, as files have it that came through pandas.
+CREATE OR REPLACE MACRO python_json(t) AS
+    regexp_replace(regexp_replace(regexp_replace(regexp_replace(replace(regexp_replace(
+        t, 'Decimal\(''([^'']*)''\)', '\1', 'g'
+    ), '''', '"'), '\bNone\b', 'null', 'g'), '\bTrue\b', 'true', 'g'), '\bFalse\b', 'false', 'g'), '\bnan\b', 'null', 'g');
+
+CREATE OR REPLACE MACRO json_text(t) AS
+    CASE WHEN t IS NULL OR json_valid(t) THEN t WHEN json_valid(python_json(t)) THEN python_json(t) ELSE t END;
+
+-- The part of a total that a piece is of its whole, to nine decimals, rounded down: parts never sum to more than the
+-- total. NULL when the whole is 0, or when it doesn't fit.
+CREATE OR REPLACE MACRO part_of(total, piece, whole) AS TRY(CAST(CAST(
+    CAST(trunc(total * 1000000000) AS HUGEINT) * CAST(trunc(piece * 1000000000) AS HUGEINT)
+    // nullif(CAST(trunc(whole * 1000000000) AS HUGEINT), 0)
+    AS DECIMAL(38, 0)) * CAST(0.000000001 AS DECIMAL(9, 9)) AS DECIMAL(32, 18)));
+
 -- Unit price times quantity, exact, then rounded to the scale of money. The product itself would need 32 decimals and
 -- overflow, so whole parts and fractions are multiplied apart, in types wider than 18 digits (DuckDB doesn't widen
 -- narrower ones). NULL when it doesn't fit.

@@ -276,8 +276,10 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
 
     A connector's RECORDS names the list of lines inside each document, as in `{"records": [...]}`.
     """
-    scan = f"read_json_objects({duckdb.literal(path)}, format = 'auto', ignore_errors = false, maximum_object_size = 67108864)"
-    if records := getattr(connector, "RECORDS", None):
+    records = getattr(connector, "RECORDS", None)
+    most = 64 << 20 if records else 16 << 20  # each thread has buffers of twice that size
+    scan = f"read_json_objects({duckdb.literal(path)}, format = 'auto', ignore_errors = false, maximum_object_size = {most})"
+    if records:
         inside = "$" + "".join(f'."{part}"' for part in records.split("."))
         scan = f"(SELECT unnest(json_extract(json, {duckdb.literal(inside)})::JSON[]) AS json FROM {scan})"
     keys = [
@@ -298,11 +300,11 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
             if name in found:
                 break
     _require(connector, found, shown, keys)
-    wanted = [
-        f"nullif(json ->> {duckdb.literal(path)}, '') AS {quoted(name)}" for name, path in found.items()
-    ]
+    wanted = [f"nullif(texts[{place}], '') AS {quoted(name)}" for place, name in enumerate(found, start=1)]
     wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
-    con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({SCRATCH})")
+    # All paths at once: a function for each of them would parse the line again, and keep memory of its own for it.
+    texts = f"SELECT json_extract_string(json, {duckdb.literals(found.values())}) AS texts FROM {scan}"
+    con.execute(f"COPY (SELECT {', '.join(wanted)} FROM ({texts})) TO {duckdb.literal(out)} ({SCRATCH})")
     extra = f"{duckdb.literal(shown)} AS _file, file_row_number + 1 AS _row"
     return f"SELECT * EXCLUDE (file_row_number), {extra} FROM read_parquet({duckdb.literal(out)}, file_row_number = true)"
 

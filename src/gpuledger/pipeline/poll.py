@@ -19,7 +19,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from gpuledger import __version__
-from gpuledger.core import paging
+from gpuledger.core import deliveries, paging
 from gpuledger.core.contracts import FileConnector, PollContext, Poller, Reply
 from gpuledger.core.windows import Window
 from gpuledger.diagnostics import Diagnostic
@@ -80,7 +80,8 @@ def poll(  # noqa: PLR0913 - five arguments say what to poll, the others have de
             )
         if Folder(folder).visible():
             tree = open_tree(str(folder), folder / ".downloads")
-            report.extend(ingest(store, tree, connector, replace(options, source=name)))
+            if getattr(connector, "discover", deliveries.plain)(tree):  # parts of a month are no delivery yet
+                report.extend(ingest(store, tree, connector, replace(options, source=name)))
     return report
 
 
