@@ -8,6 +8,7 @@ Sources: LeaderWorkerSet, JobSet, Kueue (pod groups), Volcano, coscheduling plug
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Final
 
 from gpuledger.core.workload.fields import Json, annotations, at, labels, mapping, namespace, text, whole
@@ -109,8 +110,7 @@ def waiting(lives: Iterable[PodLife], size: int | None, until: datetime) -> list
     found: list[Interval] = []
     running = pending = done = 0
     formed = False
-    moments = sorted(steps)
-    for when, following in zip(moments, [*moments[1:], until], strict=True):
+    for when, following in pairwise([*sorted(steps), until]):
         more = steps[when]
         running, pending, done = running + more[0], pending + more[1], done + more[2]
         few = running + done < needed
