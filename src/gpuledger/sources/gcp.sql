@@ -141,7 +141,7 @@ WITH service_names(major, minor, names) AS (VALUES
             WHEN part = 'unused' AND class = 'Spend' THEN effective
             WHEN part = 'credit' THEN paid
         END AS part_contracted,
-        -- Prices per 1000 units, of another tier or currency would not multiply to the cost: then they are left out.
+        -- Google rounds costs; prices per 1000 units, of another tier or currency multiply to something else, and are left out.
         part IN ('rest', 'covered', 'fee') AND priced AS has_price,
         CASE WHEN has_price AND abs(times(own_price, priced_amount) - contracted) <= 0.00001 + abs(cost) * 0.000001 THEN own_price END AS checked_own_price,
         CASE WHEN has_price AND abs(times(list_price, priced_amount) - list_cost) <= 0.00001 + abs(list_cost) * 0.000001 THEN list_price END AS checked_list_price
@@ -176,12 +176,12 @@ SELECT
     CASE WHEN commitment_quantity IS NOT NULL THEN commitment_unit END AS CommitmentDiscountUnit,
     CASE WHEN category = 'Usage' AND part <> 'unused' THEN part_used END AS ConsumedQuantity,
     CASE WHEN category = 'Usage' AND part <> 'unused' AND part_used IS NOT NULL THEN used_unit END AS ConsumedUnit,
-    CAST(part_contracted AS DECIMAL(32, 18)) AS ContractedCost,
+    CAST(coalesce(times(checked_own_price, part_amount), part_contracted) AS DECIMAL(32, 18)) AS ContractedCost,
     checked_own_price AS ContractedUnitPrice,
     CAST(effective AS DECIMAL(32, 18)) AS EffectiveCost,
     'Google Cloud' AS HostProviderName,
     'Google Cloud' AS InvoiceIssuerName,
-    CAST(part_list AS DECIMAL(32, 18)) AS ListCost,
+    CAST(coalesce(times(checked_list_price, part_amount), part_list) AS DECIMAL(32, 18)) AS ListCost,
     checked_list_price AS ListUnitPrice,
     CASE
         WHEN NOT priced THEN NULL
@@ -195,8 +195,8 @@ SELECT
     seller AS PublisherName,
     region_id AS RegionId,
     CASE WHEN region_id IS NOT NULL THEN coalesce(p.name, region_id) END AS RegionName,
-    CASE WHEN part IN ('fee', 'unused') THEN coalesce(resource, commitment) ELSE resource END AS ResourceId,
-    CASE WHEN part IN ('fee', 'unused') AND resource IS NULL THEN sku_description ELSE resource_name END AS ResourceName,
+    CASE WHEN part IN ('fee', 'unused') THEN commitment ELSE resource END AS ResourceId,
+    CASE WHEN part IN ('fee', 'unused') THEN coalesce(resource_name, sku_description) ELSE resource_name END AS ResourceName,
     CASE
         WHEN part IN ('fee', 'unused') THEN 'Committed use discount'
         WHEN regexp_matches(resource, '^//[^/]+/.+/[^/]+/[^/]+$') THEN split_part(resource, '/', 3) || '/' || split_part(resource, '/', -2)
@@ -228,6 +228,7 @@ SELECT
         {'key': 'machine_spec', 'value': machine}, {'key': 'consumption_model.description', 'value': consumption_model_description},
         {'key': 'subscription.instance_id', 'value': native_subscription}, {'key': 'transaction_type', 'value': transaction_type},
         {'key': 'adjustment_info.type', 'value': adjustment_type}, {'key': 'adjustment_info.id', 'value': adjustment_id},
+        {'key': 'resource.global_name', 'value': CASE WHEN is_fee THEN resource_global_name END},
         {'key': 'usage.amount', 'value': usage_amount}, {'key': 'usage.unit', 'value': usage_unit}
     ], lambda e: e.value IS NOT NULL)) AS x_Native,
     CASE WHEN part IN ('rest', 'covered', 'fee') THEN nullif(concat_ws('; ',
