@@ -85,6 +85,7 @@ SELECT
     'Continuous' AS ContractCommitmentModel,
     'Public' AS ContractCommitmentOfferCategory,
     CASE WHEN payment IN ('No Upfront', 'Partial Upfront', 'All Upfront') THEN payment END AS ContractCommitmentPaymentModel,
+    CASE payment WHEN 'All Upfront' THEN 1 WHEN 'No Upfront' THEN 0 END AS ContractCommitmentPaymentUpfrontPercentage,
     CASE payment
         WHEN 'All Upfront' THEN 'One-Time' WHEN 'Partial Upfront' THEN 'Monthly' WHEN 'No Upfront' THEN 'Monthly'
     END AS ContractCommitmentPaymentInterval,

@@ -46,6 +46,7 @@ SELECT
     CASE WHEN months % 12 = 0 THEN (months // 12) || CASE WHEN months = 12 THEN ' Year' ELSE ' Years' END ELSE months || ' Months' END AS ContractCommitmentDurationType,
     CASE paid WHEN 'onetime' THEN 'One-Time' WHEN 'recurring' THEN 'Monthly' END AS ContractCommitmentPaymentInterval,
     CASE paid WHEN 'onetime' THEN 'All Upfront' WHEN 'recurring' THEN 'No Upfront' END AS ContractCommitmentPaymentModel,
+    CASE paid WHEN 'onetime' THEN 1 WHEN 'recurring' THEN 0 END AS ContractCommitmentPaymentUpfrontPercentage,
     'Hourly' AS ContractCommitmentFulfillmentInterval,
     -- What an hour doesn't use is lost with it.
     'Continuous' AS ContractCommitmentModel,
