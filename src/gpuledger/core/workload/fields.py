@@ -113,6 +113,11 @@ def group(obj: Json) -> str:
     return version.rpartition("/")[0]
 
 
+def sort(obj: Json) -> str:
+    """Return what kind of object it is among all groups: `Pod`, `Job.batch`, `Job.batch.volcano.sh`."""
+    return f"{kind(obj)}.{group(obj)}" if group(obj) else kind(obj)
+
+
 def name(obj: Json) -> str:
     """Return the object's name; before it exists, the prefix that its name will have."""
     own = metadata(obj)

@@ -14,7 +14,7 @@ from typing import Final
 from gpuledger.core.usage import Job, NodeInterval, UsageInterval
 from gpuledger.core.workload.attribution import DEFAULT, Attribution, dimensions
 from gpuledger.core.workload.claims import Claims
-from gpuledger.core.workload.fields import Json, instant, kind, metadata, name, namespace, uid
+from gpuledger.core.workload.fields import Json, instant, kind, metadata, name, namespace, sort, uid
 from gpuledger.core.workload.gangs import attempts_before, gang_of, waiting
 from gpuledger.core.workload.jobs import job_of
 from gpuledger.core.workload.lifetimes import Interval, PodLife, new_life
@@ -68,11 +68,12 @@ class Timeline:
         self._objects = Objects()
         self._dra = Objects()
         self._gone: dict[str, datetime] = {}
-        self._confirmed: dict[str, datetime] = {}
+        # By sort of object and, where only some namespaces are watched, by namespace.
+        self._confirmed: dict[tuple[str, str | None], datetime] = {}
 
     def see(self, obj: Json, seen: datetime) -> None:
         """Take in an object as it was at a moment; its watch was alive then, so all of its kind are as last seen."""
-        self.confirm(kind(obj), seen)
+        self._confirm_by(obj, seen)
         own = uid(obj)
         if own is None:
             return
@@ -96,7 +97,7 @@ class Timeline:
         if own is None:
             return
         if seen:
-            self.confirm(kind(obj), when)
+            self._confirm_by(obj, when)
         if kind(obj) == "Pod":
             if own not in self._lives and seen:
                 self.see(obj, when)
@@ -112,20 +113,25 @@ class Timeline:
         else:
             self._dra.drop(obj)
 
-    def confirm(self, of: str, when: datetime) -> None:
-        """Note that all objects of a kind were as last seen at a moment, such as that of a bookmark."""
-        self._confirmed[of] = max(when, self._confirmed.get(of, when))
+    def confirm(self, of: str, when: datetime, space: str | None = None) -> None:
+        """Note that all objects of a sort were as last seen at a moment, such as that of a bookmark.
 
-    def relist(self, of: str, objects: Iterable[Json], when: datetime) -> None:
-        """Take in all objects of a kind at a moment. What isn't among them went unseen since the kind was confirmed."""
+        `of` is as `fields.sort` says; `space` is given when only that namespace is watched.
+        """
+        key = (of, space)
+        self._confirmed[key] = max(when, self._confirmed.get(key, when))
+
+    def relist(self, of: str, objects: Iterable[Json], when: datetime, space: str | None = None) -> None:
+        """Take in all objects of a sort at a moment. What isn't among them went unseen since they were confirmed."""
         listed = list(objects)
         present = {uid(obj) for obj in listed}
-        last = self._confirmed.get(of)
-        for obj in [one for one in self._held(of) if uid(one) not in present]:
-            self.gone(obj, last or when, seen=False)
+        last = self._confirmed.get((of, space))
+        for obj in self._held(of):
+            if uid(obj) not in present and (space is None or namespace(obj) == space):
+                self.gone(obj, last or when, seen=False)
+        self.confirm(of, when, space)
         for obj in listed:
             self.see(obj, when)
-        self.confirm(of, when)
 
     def unknown_owners(self) -> list[tuple[Owner, str | None]]:
         """Return controllers that pods and known objects name and that weren't seen, with their namespace, once each."""
@@ -151,7 +157,7 @@ class Timeline:
 
     def records(self, start: datetime, end: datetime) -> Records:
         """Return what is known of [start, end): jobs with pods or a job object in it, machines, and what pods held."""
-        until = min(end, self._confirmed.get("Pod", start))
+        until = min(end, self._confirmed_until("Pod") or start)
         works = self._workloads(end)
         shapes = {
             machine.name: machine.shapes for machine in self._machines.values() if machine.ended is None
@@ -184,10 +190,18 @@ class Timeline:
                 )
         return Records(
             tuple(sorted(jobs, key=lambda job: job.job_id)),
-            tuple(self._node_intervals(start, min(end, self._confirmed.get("Node", start)))),
+            tuple(self._node_intervals(start, min(end, self._confirmed_until("Node") or start))),
             tuple(held),
             tuple(self._diagnostics(start, end, view)),
         )
+
+    def _confirm_by(self, obj: Json, when: datetime) -> None:
+        own = (sort(obj), namespace(obj))
+        self.confirm(own[0], when, own[1] if own in self._confirmed else None)
+
+    def _confirmed_until(self, of: str) -> datetime | None:
+        """Return the moment up to which all watches of a sort are known to have told everything."""
+        return min((when for (known, _), when in self._confirmed.items() if known == of), default=None)
 
     def _workloads(self, end: datetime) -> list[_Workload]:
         """Group pods by job, and add the job objects that have none yet."""
@@ -262,14 +276,14 @@ class Timeline:
                     yield _node_interval(self.cluster, shape, first, then)
 
     def _held(self, of: str) -> list[Json]:
-        """Return the objects of a kind that were there when last seen."""
+        """Return the objects of a sort that were there when last seen."""
         if of == "Pod":
             return [life.pod for life in self._lives.values() if life.ended is None]
         if of == "Node":
             live = {own: one for own, one in self._machines.items() if one.ended is None}
             return [{"kind": "Node", "metadata": {"uid": own, "name": one.name}} for own, one in live.items()]
-        held = self._dra if of in DRA_KINDS else self._objects
-        return [obj for obj in held.of_kind(of) if uid(obj) not in self._gone]
+        held = [obj for known in (self._dra, self._objects) for obj in known if sort(obj) == of]
+        return [obj for obj in held if uid(obj) not in self._gone]
 
     def _diagnostics(self, start: datetime, end: datetime, view: Cluster) -> Iterator[Diagnostic]:
         for life in self._lives.values():
