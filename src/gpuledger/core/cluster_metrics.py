@@ -1,0 +1,426 @@
+"""From a cluster's metrics to usage records: what each container held and used, step by step, and whose it is.
+
+Sources: kube-state-metrics (pods, requests, owners, nodes), cAdvisor (CPU, memory), dcgm-exporter and HAMi (cards).
+A pod counts from its start to its end while it has a node and is Pending (held) or Running. Where kube-state-metrics
+wasn't scraped, a container seen before and after is taken to have held its resources in between; otherwise the time
+is a gap: unknown, not idle.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from operator import add
+from typing import Final
+
+from gpuledger.core.metric_devices import Device, devices, holds, part_of, rounded
+from gpuledger.core.metric_nodes import node_intervals, node_shapes, resource_name, shown_labels
+from gpuledger.core.metric_series import Interval, Series, Window, merged, spans
+from gpuledger.core.usage import HoldState, Job, NodeInterval, UsageInterval
+from gpuledger.core.workload.devices import UNKNOWN_CARDS, container_devices
+from gpuledger.core.workload.fields import gib
+from gpuledger.core.workload.nodes import NodeShape
+from gpuledger.diagnostics import Diagnostic
+
+_DEPTH: Final = 16
+_STATE_METRICS: Final = ("phase", "running", "requests")
+_OWNED: Final = (
+    ("pod_owner", "Pod", "pod"),
+    ("replicaset_owner", "ReplicaSet", "replicaset"),
+    ("job_owner", "Job", "job_name"),
+)
+
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerEdge:
+    """An object's controller, by names: kube-state-metrics has no owner's uid."""
+
+    cluster: str
+    namespace: str
+    kind: str
+    name: str
+    owner_kind: str
+    owner_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All records of [start, end). `gaps` are times of which nothing is known: they are not idle."""
+
+    start: datetime
+    end: datetime
+    usage: tuple[UsageInterval, ...]
+    nodes: tuple[NodeInterval, ...]
+    jobs: tuple[Job, ...]
+    owners: tuple[OwnerEdge, ...]
+    gaps: tuple[Interval, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(slots=True)
+class _Container:
+    namespace: str
+    pod: str
+    uid: str | None
+    name: str
+    node: str | None = None
+    requests: dict[str, list[Series]] = field(default_factory=lambda: defaultdict(list))
+    other: dict[str, list[Series]] = field(default_factory=lambda: defaultdict(list))
+    asked: dict[str, dict[datetime, Decimal]] = field(default_factory=dict)
+    running: dict[datetime, Decimal] = field(default_factory=dict)
+    restarts: dict[datetime, Decimal] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        """Join what several scrapes said."""
+        self.asked = {name: merged(series) for name, series in self.requests.items()}
+        self.running, self.restarts = merged(self.other["running"]), merged(self.other["restarts"], max)
+
+
+def records(window: Window) -> Batch:
+    """Turn a window of series into records."""
+    edges = owner_edges(window)
+    shapes = node_shapes(window)
+    found = devices(window)
+    gaps = blind(window)
+    rows = sorted(
+        _Pods(window, edges, shapes, found, gaps).rows(),
+        key=lambda row: (
+            row.node,
+            row.job_id,
+            row.pod or "",
+            row.container or "",
+            row.resource,
+            row.device or "",
+            row.start,
+        ),
+    )
+    models: dict[str, dict[str, str | None]] = defaultdict(dict)
+    for device in found:
+        if (node := device.node(shapes)) is not None:
+            models[node][device.uuid] = device.model_name
+    told = tuple(
+        Diagnostic(
+            "telemetry-gap",
+            "warning",
+            window.cluster,
+            f"nothing is known of the pods from {start.isoformat()} to {end.isoformat()}",
+            "Was kube-state-metrics down, or not scraped? What ran then is unknown, and not counted as idle.",
+        )
+        for start, end in gaps
+    )
+    return Batch(
+        window.start,
+        window.end,
+        tuple(rows),
+        tuple(node_intervals(window, shapes, models)),
+        tuple(_jobs(window, rows, edges)),
+        tuple(edges.values()),
+        tuple(gaps),
+        window.diagnostics + told,
+    )
+
+
+def blind(window: Window) -> list[Interval]:
+    """Times in which no metric of kube-state-metrics was scraped."""
+    seen = {when for _, series in window.of(*_STATE_METRICS) for when in series.values}
+    return spans(set(window.steps) - seen, window.step)
+
+
+def owner_edges(window: Window) -> dict[tuple[str, str, str], OwnerEdge]:
+    """Controllers by namespace, kind and name. An owner of '' or '<none>' is none, and a Node owns no job."""
+    found = {}
+    for question, kind, label in _OWNED:
+        for labels, _ in window.of(question):
+            space, name = labels.get("namespace", ""), labels.get(label)
+            of, called = labels.get("owner_kind", "<none>"), labels.get("owner_name", "<none>")
+            if (
+                name
+                and "<none>" not in {of, called}
+                and of != "Node"
+                and labels.get("owner_is_controller") != "false"
+            ):
+                found[space, kind, name] = OwnerEdge(window.cluster, space, kind, name, of, called)
+    return found
+
+
+def root(edges: Mapping[tuple[str, str, str], OwnerEdge], namespace: str, pod: str) -> tuple[str, str]:
+    """Return kind and name of the job that a pod belongs to, as far as the edges lead."""
+    kind, name = "Pod", pod
+    for _ in range(_DEPTH):
+        edge = edges.get((namespace, kind, name))
+        if edge is None:
+            break
+        kind, name = edge.owner_kind, edge.owner_name
+    return kind, name
+
+
+def job_id(cluster: str, namespace: str, kind: str, name: str, uid: str | None = None) -> str:
+    """Return the ledger's key of a job that is known by its names, or by its uid if it is a bare pod."""
+    return f"{cluster}/{uid}" if kind == "Pod" and uid else f"{cluster}/{namespace}/{kind}/{name}"
+
+
+def _jobs(
+    window: Window, rows: Iterable[UsageInterval], edges: Mapping[tuple[str, str, str], OwnerEdge]
+) -> Iterator[Job]:
+    tags = {
+        (labels.get("namespace"), labels.get("pod")): shown_labels(labels)
+        for labels, _ in window.of("pod_labels")
+    }
+    found: dict[str, Job] = {}
+    for row in rows:
+        if row.pod is None or row.job_id in found:
+            continue
+        kind, name = root(edges, row.namespace or "", row.pod)
+        found[row.job_id] = Job(
+            row.job_id,
+            window.cluster,
+            kind,
+            name,
+            row.namespace,
+            labels=tags.get((row.namespace, row.pod), {}),
+        )
+    yield from found.values()
+
+
+@dataclass(slots=True)
+class _Pods:
+    """The containers of a window, with what is needed to tell what they held."""
+
+    window: Window
+    edges: Mapping[tuple[str, str, str], OwnerEdge]
+    shapes: Mapping[str, Mapping[datetime, NodeShape]]
+    devices: list[Device]
+    gaps: list[Interval]
+    containers: dict[tuple[str, str, str | None, str], _Container] = field(default_factory=dict)
+    held: dict[Place, list[Device]] = field(default_factory=lambda: defaultdict(list))
+    phases: dict[Place, dict[datetime, str]] = field(default_factory=lambda: defaultdict(dict))
+    times: dict[tuple[str, str, str], Decimal] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[UsageInterval]:
+        """Yield all rows, neighbours in time that say the same joined."""
+        self._read()
+        cpu, memory = self._used("cpu"), self._used("memory")
+        for one in self.containers.values():
+            held = [row for when in self._alive(one) for row in self._step(one, when, cpu, memory)]
+            yield from _joined(held)
+        yield from _joined(
+            sorted(self._unlisted(), key=lambda row: (row.job_id, row.device or "", row.start))
+        )
+
+    def _read(self) -> None:
+        for question in ("requests", "running", "restarts"):
+            for labels, series in self.window.of(question):
+                key = (
+                    labels.get("namespace", ""),
+                    labels.get("pod", ""),
+                    labels.get("uid"),
+                    labels.get("container", ""),
+                )
+                one = self.containers.setdefault(key, _Container(*key))
+                one.node = labels.get("node") or one.node
+                if question == "requests":
+                    one.requests[labels.get("resource", "")].append(series)
+                else:
+                    one.other[question].append(series)
+        nodes = {
+            (labels.get("namespace"), labels.get("pod")): node
+            for labels, _ in self.window.of("pod_info")
+            if (node := labels.get("node"))
+        }
+        for one in self.containers.values():
+            one.node = one.node or nodes.get((one.namespace, one.pod))
+            one.settle()
+        for device in self.devices:
+            for at in device.held:
+                self.held[at.namespace or "", at.pod or ""].append(device)
+        for labels, series in self.window.of("phase"):
+            place = (labels.get("namespace", ""), labels.get("pod", ""))
+            for when, value in series.values.items():
+                now = labels.get("phase", "") if value > 0 else ""
+                # A pod that was Pending and then Running in one step was running.
+                self.phases[place][when] = max(self.phases[place].get(when, ""), now)
+        for question in ("pod_start", "pod_end"):
+            for labels, series in self.window.of(question):
+                if series.values:
+                    place = (labels.get("namespace", ""), labels.get("pod", ""))
+                    self.times[(*place, question)] = max(series.values.values())
+
+    def _used(self, question: str) -> dict[tuple[str, str, str], dict[datetime, Decimal]]:
+        """Usage per container. Its restarts are cgroups of their own: CPU adds up, memory is the larger of both."""
+        groups: dict[tuple[str, str, str], dict[str, list[Series]]] = defaultdict(lambda: defaultdict(list))
+        for labels, series in self.window.of(question):
+            if (container := labels.get("container")) and container != "POD":
+                key = (labels.get("namespace", ""), labels.get("pod", ""), container)
+                groups[key][labels.get("id", "")].append(series)
+        join = add if question == "cpu" else max
+        return {
+            key: merged((Series({"id": name}, merged(same)) for name, same in ids.items()), join)
+            for key, ids in groups.items()
+        }
+
+    def _alive(self, one: _Container) -> list[datetime]:
+        """Steps in which the container held its resources; a step of a gap counts when it did before and after."""
+        if one.node is None:
+            return []
+        seen = {when for values in (one.running, *one.asked.values()) for when in values}
+        phases = self.phases.get((one.namespace, one.pod), {})
+        alive = sorted(when for when in seen if phases.get(when, "Running") in {"Pending", "Running"})
+        step = self.window.step
+        bridged = [
+            when
+            for start, end in self.gaps
+            if start - step in alive and end in alive
+            for when in self.window.steps
+            if start <= when < end
+        ]
+        return sorted([*alive, *bridged])
+
+    def _step(
+        self,
+        one: _Container,
+        when: datetime,
+        cpu: Mapping[tuple[str, str, str], Mapping[datetime, Decimal]],
+        memory: Mapping[tuple[str, str, str], Mapping[datetime, Decimal]],
+    ) -> Iterator[UsageInterval]:
+        state: HoldState = "running"
+        running = one.running.get(when)
+        if self.phases.get((one.namespace, one.pod), {}).get(when) == "Pending" or running == 0:
+            state = "held"
+        restarts = one.restarts.get(when)
+        start, end = self._clipped(one, when)
+        if start >= end:
+            return
+        kind, name = root(self.edges, one.namespace, one.pod)
+        row = UsageInterval(
+            cluster=self.window.cluster,
+            node=one.node or "",
+            job_id=job_id(self.window.cluster, one.namespace, kind, name, one.uid),
+            resource="cpu",
+            start=start,
+            end=end,
+            requested=None,
+            namespace=one.namespace,
+            pod=one.pod,
+            pod_uid=one.uid,
+            container=one.name,
+            attempt=1 if restarts is None else int(restarts) + 1,
+            state=state,
+        )
+        asked = {name: self._asked(one, name, when) for name in one.asked}
+        key = (one.namespace, one.pod, one.name)
+        used = cpu.get(key, {}).get(when)
+        yield replace(
+            row, requested=asked.get("cpu", Decimal(0)), used=None if used is None else rounded(used)
+        )
+        used = memory.get(key, {}).get(when)
+        yield replace(
+            row,
+            resource="memory",
+            requested=None if (size := asked.get("memory", Decimal(0))) is None else rounded(gib(size)),
+            used=None if used is None else rounded(gib(used)),
+        )
+        yield from self._cards(one, when, row, asked)
+
+    def _asked(self, one: _Container, resource: str, when: datetime) -> Decimal | None:
+        """What was asked for in a step: in a gap, what was asked for before it."""
+        values = one.asked[resource]
+        earlier = [step for step in values if step <= when]
+        return values[max(earlier)] if earlier else None
+
+    def _clipped(self, one: _Container, when: datetime) -> Interval:
+        """Return the part of the step in which the pod was there. Times from a clock that is off don't fit, and don't count."""
+        start, end = when, when + self.window.step
+        first = _moment(self.times.get((one.namespace, one.pod, "pod_start")))
+        last = _moment(self.times.get((one.namespace, one.pod, "pod_end")))
+        if first is not None and start < first < end:
+            start = first
+        if last is not None and start < last < end:
+            end = last
+        return start, end
+
+    def _cards(
+        self, one: _Container, when: datetime, row: UsageInterval, asked: Mapping[str, Decimal | None]
+    ) -> Iterator[UsageInterval]:
+        held = [
+            device
+            for device in dict.fromkeys(self.held.get((one.namespace, one.pod), ()))
+            if any(
+                when in steps
+                and (at.namespace, at.pod) == (one.namespace, one.pod)
+                and at.container in {None, one.name}
+                for at, steps in device.held.items()
+            )
+        ]
+        sizes = {resource_name(name): format(size, "f") for name, size in asked.items() if size is not None}
+        if not held and not any("/" in name for name in sizes):
+            return
+        shape = self.shapes.get(one.node or "", {}).get(when)
+        requests, _ = container_devices(
+            {"requests": sizes}, one.name, shape.cards if shape else UNKNOWN_CARDS
+        )
+        for hold in holds(held, requests, when):
+            yield replace(
+                row,
+                resource="gpu",
+                requested=hold.requested,
+                used=hold.used,
+                device=hold.device,
+                sharing=hold.sharing,
+                share=hold.share,
+            )
+
+    def _unlisted(self) -> Iterator[UsageInterval]:
+        """Cards whose holder only DCGM names: Slurm jobs, and pods where kube-state-metrics is missing."""
+        listed = {(one.namespace, one.pod) for one in self.containers.values()}
+        step = self.window.step
+        for device in self.devices:
+            for at, steps in device.held.items():
+                if at.pod is not None and (at.namespace or "", at.pod) in listed:
+                    continue
+                if at.pod is None and at.slurm_job is None:
+                    continue
+                for when in sorted(steps):
+                    yield self._seen(device, at.namespace, at.pod, at.slurm_job, (when, when + step))
+
+    def _seen(
+        self, device: Device, namespace: str | None, pod: str | None, slurm: str | None, at: Interval
+    ) -> UsageInterval:
+        (hold,) = holds([device], [], at[0])
+        share, sharing = part_of(device, None, at[0])
+        cluster, space = self.window.cluster, namespace or ""
+        kind, name = root(self.edges, space, pod) if pod else ("", "")
+        return UsageInterval(
+            cluster=cluster,
+            node=device.node(self.shapes) or "",
+            job_id=job_id(cluster, space, kind, name) if pod else f"{cluster}/slurm/{slurm}",
+            resource="gpu",
+            start=at[0],
+            end=at[1],
+            requested=hold.requested,
+            used=hold.used,
+            namespace=namespace,
+            pod=pod,
+            device=device.uuid,
+            sharing=sharing,
+            share=share,
+        )
+
+
+def _moment(seconds: Decimal | None) -> datetime | None:
+    return None if seconds is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(seconds))
+
+
+def _joined(rows: Iterable[UsageInterval]) -> Iterator[UsageInterval]:
+    """Join rows that follow each other in time and say the same. Two alike at the same time stay two."""
+    last: list[UsageInterval] = []
+    for row in rows:
+        for place, before in enumerate(last):
+            if before.end == row.start and replace(before, start=row.start, end=row.end) == row:
+                last[place] = replace(before, end=row.end)
+                break
+        else:
+            last.append(row)
+    yield from last
