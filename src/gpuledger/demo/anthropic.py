@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from gpuledger.demo import files
-from gpuledger.demo.company import DAY, HOUR, ZERO, busy, plain, stream
+from gpuledger.demo.company import COMPANY, DAY, HOUR, ZERO, busy, plain, stream
 from gpuledger.demo.truth import Fact, Truth
 
 PROVIDER: Final = "anthropic"
@@ -20,6 +20,7 @@ LOOP: Final = "agent_retry_loop"
 LOOP_HOURS: Final = 3
 LOOP_FACTOR: Final = 8
 _KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+ACCOUNT: Final = "5e0f0007-0000-4000-8000-0000000000c7"
 # Cents per token; list prices of the models that the example calls.
 _CENTS: Final = {
     "claude-sonnet-4-5-20250929": ("3", "15", "0.3", "3.75", "6"),
@@ -144,6 +145,10 @@ def _cost_result(workspace: str | None, model: str, kind: int, cents: Decimal) -
 def write(setting: files.Setting, truth: Truth) -> list[files.Written]:
     """Write both reports. Only the cost report is money."""
     month = setting.month
+    names = {
+        id_: f"{id_.rpartition('_')[2]} (synthetic)" for caller in _CALLERS for id_ in caller[:2] if id_
+    }
+    files.write_labels(setting.root / PROVIDER, ACCOUNT, COMPANY, names)
     hourly: list[dict[str, Any]] = []
     costs: dict[tuple[datetime, str | None, str, int], list[Decimal]] = {}
     extra = [0] * len(_KINDS)

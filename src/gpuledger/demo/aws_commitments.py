@@ -160,6 +160,8 @@ def _reservation_fee(lines: Lines, total: int, unused: int) -> dict[str, str]:
     )
     cells.update(
         line_item_usage_amount=ten(Decimal(total)),
+        line_item_unblended_rate=ten(_RECURRING),
+        line_item_net_unblended_rate=ten(_RECURRING),
         line_item_normalized_usage_amount=ten(_FACTOR * total),
         reservation_amortized_upfront_fee_for_billing_period=ten(_AMORTIZED * total),
         reservation_number_of_reservations=str(RESERVED),

@@ -4,6 +4,7 @@ Columns: docs.aws.amazon.com/cur/latest/userguide/table-dictionary-cur2.html. Am
 exports. In us-east-1 usage types have no region prefix.
 """
 
+import re
 from base64 import b32encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,6 +89,12 @@ class Meter:
     discounted: bool = True
 
 
+def sku(usage: str) -> dict[str, str]:
+    """Cells that name the product and its on-demand price: a product is a usage type in a region."""
+    code = f"SYN{re.sub('[^A-Z0-9]', '', usage.upper())}"
+    return {"product_sku": code, "pricing_rate_code": f"{code}.JRTCKXETXF.6YS6EN2CT7"}
+
+
 def names_owner(tags: dict[str, str]) -> bool:
     """Say whether a tag names a team, a cost centre or an owner."""
     return any(part in key for key in tags for part in ("team", "squad", "cost", "owner"))
@@ -139,6 +146,7 @@ class Lines:
         cells["line_item_net_unblended_cost"] = ten(after)
         if rate is not None:
             cells["line_item_unblended_rate"] = cells["line_item_blended_rate"] = ten(rate)
+            cells["line_item_net_unblended_rate"] = ten(rate if after == cost else rate * (1 - EDP))
         if after != cost:
             cells["discount"] = compact({"edp_discount": ten(after - cost)})
             cells["discount_total_discount"] = ten(after - cost)
@@ -165,7 +173,6 @@ class Lines:
             pricing_unit="Hrs",
             pricing_public_on_demand_cost=ten((amount * rate).quantize(TEN)),
             pricing_public_on_demand_rate=ten(rate),
-            pricing_rate_code=f"SYN{machine.kind.upper().replace('.', '')}.JRTCKXETXF.6YS6EN2CT7",
             product=compact(
                 {
                     "product_name": "Amazon Elastic Compute Cloud",
@@ -184,9 +191,9 @@ class Lines:
             product_product_family="Compute Instance",
             product_region_code=machine.region,
             product_servicecode="AmazonEC2",
-            product_sku=f"SYN{machine.kind.upper().replace('.', '')}",
             product_usagetype=usage,
             resource_tags=compact(machine.tags),
+            **sku(usage),
         )
         return cells
 

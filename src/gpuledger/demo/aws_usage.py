@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from gpuledger.demo.aws_lines import EDP, TEN, Line, Lines, Machine, Meter, days, stamp, ten
+from gpuledger.demo.aws_lines import EDP, TEN, Line, Lines, Machine, Meter, days, sku, stamp, ten
 from gpuledger.demo.company import DAY, HOUR, LIST_PRICE, ZERO, Month, busy, compact, identifier, stream, tags
 from gpuledger.demo.truth import Fact
 
@@ -21,7 +21,7 @@ _RAISED_RATE: Final = Decimal("14.2962")
 ONE: Final = Decimal(1)
 _REPRICED: Final = (
     "line_item_unblended_cost", "line_item_blended_cost", "line_item_net_unblended_cost", "line_item_unblended_rate",
-    "line_item_blended_rate", "line_item_line_item_description", "discount", "discount_total_discount",
+    "line_item_net_unblended_rate", "line_item_blended_rate", "line_item_line_item_description", "discount", "discount_total_discount",
     "pricing_public_on_demand_cost", "pricing_public_on_demand_rate",
 )  # fmt: skip
 
@@ -118,6 +118,8 @@ def _spot(lines: Lines) -> Iterator[Line]:
         line.cells.update(
             line_item_usage_type="SpotUsage:g6e.xlarge",
             product_usagetype="SpotUsage:g6e.xlarge",
+            product_sku=sku("SpotUsage:g6e.xlarge")["product_sku"],
+            pricing_rate_code="",
             line_item_operation="RunInstances:SV001",
             line_item_line_item_description="g6e.xlarge Linux/UNIX Spot Instance-hour in US East (Virginia)",
             pricing_term="",

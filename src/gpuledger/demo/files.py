@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,13 @@ def write_json(path: Path, content: object) -> None:
     """Write one JSON document, indented."""
     with text_file(path) as text:
         json.dump(content, text, indent=2, ensure_ascii=False)
+        text.write("\n")
+
+
+def write_labels(folder: Path, account: str, name: str, names: Mapping[str, str]) -> None:
+    """Write what pollers keep beside an API's pages, which don't say whose they are: the account, and names by id."""
+    with text_file(folder / "labels.jsonl") as text:
+        json.dump({"labels": {"account": {"id": account, "name": name}, "names": names}}, text)
         text.write("\n")
 
 

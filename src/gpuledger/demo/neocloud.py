@@ -15,7 +15,7 @@ from gpuledger.demo.truth import Fact, Truth
 
 PROVIDER: Final = "neocloud"
 COLUMNS: Final = (
-    "date_hour", "org_id", "org_name", "project", "region", "cluster", "node", "product", "instance_type", "quantity",
+    "date_hour", "org_id", "org_name", "project", "region", "cluster", "node", "product", "sku", "instance_type", "quantity",
     "unit", "rate_usd", "cost_usd", "currency", "labels", "invoice",
 )  # fmt: skip
 _NODES: Final = (
@@ -46,7 +46,7 @@ def _rows(setting: files.Setting) -> Iterator[tuple[tuple[str, ...], Fact]]:
             cost = quantity * rate
             row = (
                 when.strftime("%Y-%m-%dT%H:00:00Z"), "org-synthetic", COMPANY, team or "default", "US-EAST-04", "example-cks",
-                node, "GPU Instance", kind, plain(quantity), "instance-hour", plain(rate), plain(cost), "USD",
+                node, "GPU Instance", f"gpu-{kind}", kind, plain(quantity), "instance-hour", plain(rate), plain(cost), "USD",
                 compact(tags(PROVIDER, team)), f"SYN-{month.start:%Y%m}",
             )  # fmt: skip
             yield (
@@ -62,7 +62,7 @@ def _rows(setting: files.Setting) -> Iterator[tuple[tuple[str, ...], Fact]]:
         cost = size * rate
         row = (
             when.strftime("%Y-%m-%dT%H:00:00Z"), "org-synthetic", COMPANY, "llm-pretraining", "US-EAST-04", "example-cks",
-            "shared-vast", "Distributed File Storage", "", plain(size), "GiB-hour", plain(rate), plain(cost), "USD",
+            "shared-vast", "Distributed File Storage", "dfs-standard", "", plain(size), "GiB-hour", plain(rate), plain(cost), "USD",
             compact(tags(PROVIDER, "llm-pretraining")), f"SYN-{month.start:%Y%m}",
         )  # fmt: skip
         yield row, Fact(cost, cost, resource=True)

@@ -11,10 +11,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from gpuledger.demo import files
-from gpuledger.demo.company import DAY, HOUR, busy, stream
+from gpuledger.demo.company import COMPANY, DAY, HOUR, busy, stream
 from gpuledger.demo.truth import Fact, Truth
 
 PROVIDER: Final = "openai"
+ACCOUNT: Final = "org-synthetic0000000000000001"
 # Dollars per million tokens: uncached input, cached input, output.
 _PRICES: Final = {
     "gpt-5-2025-08-07": (Decimal("1.25"), Decimal("0.125"), Decimal(10)),
@@ -81,6 +82,8 @@ def _usage_result(project: str, model: str, tokens: tuple[int, ...], requests: i
 def write(setting: files.Setting, truth: Truth) -> list[files.Written]:
     """Write both reports. Only the costs are money."""
     month = setting.month
+    names = {project: f"{project.rpartition('_')[2]} (synthetic)" for project, *_ in _CALLERS}
+    files.write_labels(setting.root / PROVIDER, ACCOUNT, COMPANY, names)
     rng = stream(setting.seed, month, PROVIDER)
     hourly: list[dict[str, Any]] = []
     sums: dict[tuple[datetime, str, str, int], int] = {}
