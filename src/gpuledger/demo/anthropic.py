@@ -145,9 +145,7 @@ def _cost_result(workspace: str | None, model: str, kind: int, cents: Decimal) -
 def write(setting: files.Setting, truth: Truth) -> list[files.Written]:
     """Write both reports. Only the cost report is money."""
     month = setting.month
-    names = {
-        id_: f"{id_.rpartition('_')[2]} (synthetic)" for caller in _CALLERS for id_ in caller[:2] if id_
-    }
+    names = {id_: f"{id_.rpartition('_')[2]} (synthetic)" for caller in _CALLERS for id_ in caller[:2] if id_}
     files.write_labels(setting.root / PROVIDER, ACCOUNT, COMPANY, names)
     hourly: list[dict[str, Any]] = []
     costs: dict[tuple[datetime, str | None, str, int], list[Decimal]] = {}

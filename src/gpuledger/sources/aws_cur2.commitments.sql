@@ -28,6 +28,14 @@ WITH fees AS (
             WHEN plan THEN money(savings_plan_total_commitment_to_date)
             ELSE money(line_item_unblended_cost) + coalesce(money(reservation_amortized_upfront_fee_for_billing_period), 0)
         END) FILTER (WHERE recurs) AS cost,
+        -- What is paid upfront and what is paid by the month, in the shares of the time covered.
+        sum(CASE
+            WHEN plan THEN money(savings_plan_amortized_upfront_commitment_for_billing_period)
+            ELSE money(reservation_amortized_upfront_fee_for_billing_period)
+        END) FILTER (WHERE recurs) AS upfront,
+        sum(CASE
+            WHEN plan THEN money(savings_plan_recurring_commitment_for_billing_period) ELSE money(line_item_unblended_cost)
+        END) FILTER (WHERE recurs) AS monthly,
         sum(quantity(reservation_total_reserved_units)) FILTER (WHERE recurs) AS hours,
         sum(quantity(reservation_total_reserved_normalized_units)) FILTER (WHERE recurs) AS normalized,
         max(CASE
@@ -52,7 +60,7 @@ WITH fees AS (
     SELECT
         arn, plan, period, term_start, term_end, bill_payer_account_id, line_item_currency_code, issuer,
         CAST(epoch(term_end) - epoch(term_start) AS HUGEINT) AS term_seconds,
-        CAST(sum(seconds) AS HUGEINT) AS seconds, sum(cost) AS cost, sum(hours) AS hours, sum(normalized) AS normalized,
+        CAST(sum(seconds) AS HUGEINT) AS seconds, sum(cost) AS cost, sum(upfront) AS upfront, sum(monthly) AS monthly, sum(hours) AS hours, sum(normalized) AS normalized,
         max(description) AS description, max(payment) AS payment, max(term) AS term, max(offering) AS offering,
         max(class) AS class, max(family) AS family, max(region) AS region, max(subscription) AS subscription,
         max(number) AS number, min_by(_file, _row) AS _file, min(_row) AS _row
@@ -85,7 +93,13 @@ SELECT
     'Continuous' AS ContractCommitmentModel,
     'Public' AS ContractCommitmentOfferCategory,
     CASE WHEN payment IN ('No Upfront', 'Partial Upfront', 'All Upfront') THEN payment END AS ContractCommitmentPaymentModel,
-    CASE payment WHEN 'All Upfront' THEN 1 WHEN 'No Upfront' THEN 0 END AS ContractCommitmentPaymentUpfrontPercentage,
+    CASE payment
+        WHEN 'All Upfront' THEN 1 WHEN 'No Upfront' THEN 0
+        WHEN 'Partial Upfront' THEN CASE WHEN upfront + monthly > 0 THEN CAST(
+            CAST(CAST(upfront AS DECIMAL(26, 10)) * 10000000000 AS HUGEINT) * 10000000000
+            // CAST(CAST(upfront + monthly AS DECIMAL(26, 10)) * 10000000000 AS HUGEINT) AS DECIMAL(28, 0)
+        ) * 0.0000000001 END
+    END AS ContractCommitmentPaymentUpfrontPercentage,
     CASE payment
         WHEN 'All Upfront' THEN 'One-Time' WHEN 'Partial Upfront' THEN 'Monthly' WHEN 'No Upfront' THEN 'Monthly'
     END AS ContractCommitmentPaymentInterval,
