@@ -26,12 +26,16 @@ EXPORTER: dict[str, Any] = {
 }
 
 
-def node(scene: Samples, name: str, **labels: str) -> None:
-    told: dict[str, Any] = {f"label_{maimed(key)}": text for key, text in labels.items()}
-    scene.add("kube_node_info", 1, **KUBE, node=name, provider_id=f"aws:///us-east-1a/i-{name}")
-    scene.add("kube_node_labels", 1, **KUBE, node=name, **told)
-    scene.add("kube_node_status_capacity", 96, **KUBE, node=name, resource="cpu", unit="core")
-    scene.add("kube_node_status_capacity", 2.0**40, **KUBE, node=name, resource="memory", unit="byte")
+def node(
+    scene: Samples, name: str, labels: dict[str, str] | None = None, minutes: range | list[int] = range(60)
+) -> None:
+    told: dict[str, Any] = {f"label_{maimed(key)}": text for key, text in (labels or {}).items()}
+    scene.add("kube_node_info", 1, minutes, **KUBE, node=name, provider_id=f"aws:///us-east-1a/i-{name}")
+    scene.add("kube_node_labels", 1, minutes, **KUBE, node=name, **told)
+    scene.add("kube_node_status_capacity", 96, minutes, **KUBE, node=name, resource="cpu", unit="core")
+    scene.add(
+        "kube_node_status_capacity", 2.0**40, minutes, **KUBE, node=name, resource="memory", unit="byte"
+    )
 
 
 def pod(
@@ -89,11 +93,11 @@ UP = [*range(20), *range(30, 60)]  # nothing is scraped for ten minutes
 
 def whole() -> Samples:
     scene = Samples("whole")
-    node(
-        scene,
-        "n1",
-        **{"node.kubernetes.io/instance-type": "p4de.24xlarge", "topology.kubernetes.io/region": "us-east-1"},
-    )
+    labels = {
+        "node.kubernetes.io/instance-type": "p4de.24xlarge",
+        "topology.kubernetes.io/region": "us-east-1",
+    }
+    node(scene, "n1", labels, UP)
     pod(scene, "train-0", "n1", UP, owner=("Job", "train"), nvidia_com_gpu=3, cpu=8, memory=2.0**34)
     owned = {**KUBE, "namespace": "ml", "job_name": "train", "owner_kind": "JobSet", "owner_name": "big"}
     scene.add("kube_job_owner", 1, UP, **owned, owner_is_controller="true")
@@ -135,7 +139,7 @@ def ended() -> Samples:
 
 def shared() -> Samples:
     scene = Samples("shared")
-    node(scene, "n1", **{"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/gpu.count": "8"})
+    node(scene, "n1", {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/gpu.count": "8"})
     pod(scene, "mig", "n1", nvidia_com_mig_3g_40gb=1)
     slice_: dict[str, Any] = {"GPU_I_ID": "2", "GPU_I_PROFILE": "3g.40gb"}
     card(scene, UTIL, 0, "GPU-m", job="honoured")
@@ -161,16 +165,38 @@ def slicing() -> Samples:
         "nvidia.com/gpu.count": "1",
         "nvidia.com/gpu.replicas": "4",
     }
-    node(scene, "n1", **labels, **{"nvidia.com/gpu.sharing-strategy": "time-slicing"})
+    node(scene, "n1", labels | {"nvidia.com/gpu.sharing-strategy": "time-slicing"})
     for name in ("a", "b"):
         pod(scene, name, "n1", nvidia_com_gpu_shared=1)
         card(scene, UTIL, 90, "GPU-t", **on(name), vgpu=name)
     return scene
 
 
+def passing_on() -> Samples:
+    """One card from pod to pod, once with the next one of a stateful set; another shared, though no label says so."""
+    scene = Samples("passing-on")
+    node(scene, "n1")
+    for name, uid, some, use in (
+        ("once-1", "u1", range(12), 20.0), ("once-2", "u2", range(13, 32), 60.0),
+        ("db-0", "u3", range(32, 43), 80.0), ("db-0", "u4", range(43, 60), 40.0),
+    ):  # fmt: skip
+        place = {**KUBE, "namespace": "ml", "pod": name, "uid": uid}
+        asked = {**place, "container": "main", "node": "n1", "resource": "nvidia_com_gpu"}
+        scene.add("kube_pod_container_resource_requests", 1, some, **asked)
+        scene.add("kube_pod_status_phase", 1, some, **place, phase="Running")
+        scene.add("kube_pod_start_time", at(some.start).timestamp(), some, **place)
+        card(scene, UTIL, use, "GPU-k", some, **on(name), pod_uid=uid)
+    for name in ("left", "right"):
+        pod(scene, name, "n1", nvidia_com_gpu=1)
+        card(scene, UTIL, 90, "GPU-l", **on(name))
+    return scene
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve(tmp_path_factory.mktemp("prometheus"), [whole(), ended(), shared(), slicing()]) as address:
+    with serve(
+        tmp_path_factory.mktemp("prometheus"), [whole(), ended(), shared(), slicing(), passing_on()]
+    ) as address:
         yield address
 
 
@@ -209,7 +235,8 @@ def test_cpu_and_memory_know_resets_and_gaps(url: str) -> None:
     assert {row.requested for row in cpu} == {Decimal(8)}
     used = {minutes(row)[0]: row.used for row in cpu}
     assert used[20.0] is None, "nothing was scraped from minute 20 to 30"
-    assert abs((used[30.0] or 0) - 2) < Decimal("0.001")
+    assert used[30.0] is not None
+    assert abs(used[30.0] - 2) < Decimal("0.001")
     known = [value for value in used.values() if value is not None]
     assert min(known) > Decimal("1.3")
     assert max(known) < Decimal("2.1"), "no spike at the reset"
@@ -302,6 +329,22 @@ def test_time_slices_know_their_share_and_not_their_use(url: str) -> None:
         assert (row.device, row.sharing, row.share) == ("GPU-t", "time-slicing", Fraction(1, 4))
         assert (row.requested, row.used) == (Decimal("0.25"), None)
     assert batches[0].nodes[0].gpu_model == "T4"
+
+
+def test_a_card_that_changes_hands_is_no_shared_card(url: str) -> None:
+    batches = read(url, "passing-on")
+    found = [row for name in ("once-1", "once-2", "db-0") for row in rows(batches, "gpu", name)]
+    assert {(row.device, row.sharing, row.share) for row in found} == {("GPU-k", "whole", Fraction(1))}
+    assert sorted((*minutes(row), row.pod_uid, row.used) for row in found) == [
+        (0.0, 15.0, "u1", Decimal("0.2")), (13.0, 35.0, "u2", Decimal("0.6")),
+        (32.0, 43.0, "u3", Decimal("0.8")), (43.0, 60.0, "u4", Decimal("0.4")),
+    ]  # fmt: skip
+
+
+def test_sharers_of_whole_cards_have_an_unknown_share(url: str) -> None:
+    for name in ("left", "right"):
+        (row,) = rows(read(url, "passing-on"), "gpu", name)
+        assert (row.device, row.sharing, row.share, row.used) == ("GPU-l", "time-slicing", None, None)
 
 
 def test_the_same_in_pieces_and_from_where_it_stopped(url: str) -> None:

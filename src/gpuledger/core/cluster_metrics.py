@@ -14,7 +14,8 @@ from decimal import Decimal
 from operator import add
 from typing import Final
 
-from gpuledger.core.metric_devices import Device, devices, holds, part_of, rounded
+from gpuledger.core.card_facts import Holder
+from gpuledger.core.metric_devices import Device, devices, holds, rounded
 from gpuledger.core.metric_nodes import node_intervals, node_shapes, resource_name, shown_labels
 from gpuledger.core.metric_series import Interval, Series, Window, merged, spans
 from gpuledger.core.usage import HoldState, Job, NodeInterval, UsageInterval
@@ -24,6 +25,7 @@ from gpuledger.core.workload.nodes import NodeShape
 from gpuledger.diagnostics import Diagnostic
 
 _DEPTH: Final = 16
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STATE_METRICS: Final = ("phase", "running", "requests")
 _OWNED: Final = (
     ("pod_owner", "Pod", "pod"),
@@ -85,6 +87,7 @@ def records(window: Window) -> Batch:
     shapes = node_shapes(window)
     found = devices(window)
     gaps = blind(window)
+    _bridge(shapes, gaps, window.step)
     rows = sorted(
         _Pods(window, edges, shapes, found, gaps).rows(),
         key=lambda row: (
@@ -127,6 +130,18 @@ def blind(window: Window) -> list[Interval]:
     """Times in which no metric of kube-state-metrics was scraped."""
     seen = {when for _, series in window.of(*_STATE_METRICS) for when in series.values}
     return spans(set(window.steps) - seen, window.step)
+
+
+def _bridge(
+    shapes: Mapping[str, dict[datetime, NodeShape]], gaps: Iterable[Interval], step: timedelta
+) -> None:
+    """A node that is the same before and after a gap was there meanwhile."""
+    for start, end in gaps:
+        for steps in shapes.values():
+            before = steps.get(start - step)
+            if before is not None and before == steps.get(end):
+                for place in range((end - start) // step):
+                    steps.setdefault(start + step * place, before)
 
 
 def owner_edges(window: Window) -> dict[tuple[str, str, str], OwnerEdge]:
@@ -195,9 +210,12 @@ class _Pods:
     devices: list[Device]
     gaps: list[Interval]
     containers: dict[tuple[str, str, str | None, str], _Container] = field(default_factory=dict)
-    held: dict[Place, list[Device]] = field(default_factory=lambda: defaultdict(list))
-    phases: dict[Place, dict[datetime, str]] = field(default_factory=lambda: defaultdict(dict))
-    times: dict[tuple[str, str, str], Decimal] = field(default_factory=dict)
+    held: dict[Place, list[tuple[Device, Holder]]] = field(default_factory=lambda: defaultdict(list))
+    phases: dict[tuple[str, str, str | None], dict[datetime, str]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    starts: dict[Place, dict[str | None, datetime]] = field(default_factory=lambda: defaultdict(dict))
+    ends: dict[Place, dict[str | None, datetime]] = field(default_factory=lambda: defaultdict(dict))
 
     def rows(self) -> Iterator[UsageInterval]:
         """Yield all rows, neighbours in time that say the same joined."""
@@ -235,18 +253,20 @@ class _Pods:
             one.settle()
         for device in self.devices:
             for at in device.held:
-                self.held[at.namespace or "", at.pod or ""].append(device)
+                self.held[at.namespace or "", at.pod or ""].append((device, at))
         for labels, series in self.window.of("phase"):
-            place = (labels.get("namespace", ""), labels.get("pod", ""))
+            phased = (labels.get("namespace", ""), labels.get("pod", ""), labels.get("uid"))
             for when, value in series.values.items():
                 now = labels.get("phase", "") if value > 0 else ""
                 # A pod that was Pending and then Running in one step was running.
-                self.phases[place][when] = max(self.phases[place].get(when, ""), now)
-        for question in ("pod_start", "pod_end"):
+                self.phases[phased][when] = max(self.phases[phased].get(when, ""), now)
+        for question, times in (("pod_start", self.starts), ("pod_end", self.ends)):
             for labels, series in self.window.of(question):
                 if series.values:
                     place = (labels.get("namespace", ""), labels.get("pod", ""))
-                    self.times[(*place, question)] = max(series.values.values())
+                    times[place][labels.get("uid")] = _EPOCH + timedelta(
+                        seconds=float(max(series.values.values()))
+                    )
 
     def _used(self, question: str) -> dict[tuple[str, str, str], dict[datetime, Decimal]]:
         """Usage per container. Its restarts are cgroups of their own: CPU adds up, memory is the larger of both."""
@@ -266,7 +286,7 @@ class _Pods:
         if one.node is None:
             return []
         seen = {when for values in (one.running, *one.asked.values()) for when in values}
-        phases = self.phases.get((one.namespace, one.pod), {})
+        phases = self.phases.get((one.namespace, one.pod, one.uid), {})
         alive = sorted(when for when in seen if phases.get(when, "Running") in {"Pending", "Running"})
         step = self.window.step
         bridged = [
@@ -287,7 +307,7 @@ class _Pods:
     ) -> Iterator[UsageInterval]:
         state: HoldState = "running"
         running = one.running.get(when)
-        if self.phases.get((one.namespace, one.pod), {}).get(when) == "Pending" or running == 0:
+        if self.phases.get((one.namespace, one.pod, one.uid), {}).get(when) == "Pending" or running == 0:
             state = "held"
         restarts = one.restarts.get(when)
         start, end = self._clipped(one, when)
@@ -333,27 +353,31 @@ class _Pods:
     def _clipped(self, one: _Container, when: datetime) -> Interval:
         """Return the part of the step in which the pod was there. Times from a clock that is off don't fit, and don't count."""
         start, end = when, when + self.window.step
-        first = _moment(self.times.get((one.namespace, one.pod, "pod_start")))
-        last = _moment(self.times.get((one.namespace, one.pod, "pod_end")))
+        starts, ends = self.starts[one.namespace, one.pod], self.ends[one.namespace, one.pod]
+        first, last = starts.get(one.uid), ends.get(one.uid)
         if first is not None and start < first < end:
             start = first
-        if last is not None and start < last < end:
-            end = last
-        return start, end
+        # A stateful set's next pod has the name of the last, which must have gone before it came.
+        after = [
+            moment
+            for uid, moment in starts.items()
+            if uid != one.uid and first is not None and moment > first
+        ]
+        return start, min(
+            [end, *(moment for moment in (last, *after) if moment is not None and start < moment < end)]
+        )
 
     def _cards(
         self, one: _Container, when: datetime, row: UsageInterval, asked: Mapping[str, Decimal | None]
     ) -> Iterator[UsageInterval]:
-        held = [
-            device
-            for device in dict.fromkeys(self.held.get((one.namespace, one.pod), ()))
-            if any(
-                when in steps
-                and (at.namespace, at.pod) == (one.namespace, one.pod)
-                and at.container in {None, one.name}
-                for at, steps in device.held.items()
-            )
-        ]
+        seen = {
+            (device.uuid, device.slice_id): (device, at)
+            for device, at in self.held.get((one.namespace, one.pod), ())
+            if when in device.held[at]
+            and at.container in {None, one.name}
+            and (None in {at.pod_uid, one.uid} or at.pod_uid == one.uid)
+        }
+        held = list(seen.values())
         sizes = {resource_name(name): format(size, "f") for name, size in asked.items() if size is not None}
         if not held and not any("/" in name for name in sizes):
             return
@@ -383,34 +407,31 @@ class _Pods:
                 if at.pod is None and at.slurm_job is None:
                     continue
                 for when in sorted(steps):
-                    yield self._seen(device, at.namespace, at.pod, at.slurm_job, (when, when + step))
+                    yield self._seen(device, at, (when, when + step))
 
-    def _seen(
-        self, device: Device, namespace: str | None, pod: str | None, slurm: str | None, at: Interval
-    ) -> UsageInterval:
-        (hold,) = holds([device], [], at[0])
-        share, sharing = part_of(device, None, at[0])
-        cluster, space = self.window.cluster, namespace or ""
-        kind, name = root(self.edges, space, pod) if pod else ("", "")
+    def _seen(self, device: Device, one: Holder, at: Interval) -> UsageInterval:
+        (hold,) = holds([(device, one)], [], at[0])
+        cluster, space = self.window.cluster, one.namespace or ""
+        kind, name = root(self.edges, space, one.pod) if one.pod else ("", "")
         return UsageInterval(
             cluster=cluster,
             node=device.node(self.shapes) or "",
-            job_id=job_id(cluster, space, kind, name) if pod else f"{cluster}/slurm/{slurm}",
+            job_id=job_id(cluster, space, kind, name, one.pod_uid)
+            if one.pod
+            else f"{cluster}/slurm/{one.slurm_job}",
             resource="gpu",
             start=at[0],
             end=at[1],
             requested=hold.requested,
             used=hold.used,
-            namespace=namespace,
-            pod=pod,
+            namespace=one.namespace,
+            pod=one.pod,
+            pod_uid=one.pod_uid,
+            container=one.container,
             device=device.uuid,
-            sharing=sharing,
-            share=share,
+            sharing=hold.sharing,
+            share=hold.share,
         )
-
-
-def _moment(seconds: Decimal | None) -> datetime | None:
-    return None if seconds is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(seconds))
 
 
 def _joined(rows: Iterable[UsageInterval]) -> Iterator[UsageInterval]:

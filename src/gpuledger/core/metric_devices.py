@@ -26,23 +26,29 @@ _EXPORTED: Final = ("exported_pod", "exported_namespace")
 
 @dataclass(slots=True, eq=False)
 class Device:
-    """A card, or a MIG slice of the card `uuid`. `held` has the steps in which each holder was seen on it."""
+    """A card, or a MIG slice of the card `uuid`.
+
+    `held` has the steps in which each holder was seen on it. `busy` is from 0 to 1, by holder and step: in a step in
+    which a card changes hands, each of both has the mean over its own time. Holder None stands for nobody.
+    """
 
     uuid: str
     slice_id: str | None = None
     profile: str | None = None
     model_name: str | None = None
     nodes: list[str] = field(default_factory=list)
-    busy: Mapping[datetime, Decimal] = field(default_factory=dict)
+    busy: dict[Holder | None, Mapping[datetime, Decimal]] = field(default_factory=dict)
     held: dict[Holder, set[datetime]] = field(default_factory=lambda: defaultdict(set))
 
     def node(self, known: Container[str]) -> str | None:
         """Return the node that the card is in: a label that names a known node, else the exporter's first word."""
         return next((node for node in self.nodes if node in known), self.nodes[0] if self.nodes else None)
 
-    def sharers(self, when: datetime) -> int:
-        """Count who was seen on it in a step."""
-        return sum(when in steps for steps in self.held.values())
+    def sharers(self, one: Holder, when: datetime) -> int:
+        """Count who was on it together with `one` in a step. Who was seen with it in that step only took over from it."""
+        own_steps = self.held[one]
+        together = [steps for other, steps in self.held.items() if other != one and when in steps]
+        return 1 + sum(len(steps & own_steps) > 1 or steps == own_steps for steps in together)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +70,15 @@ def decimal(share: Fraction) -> Decimal:
 def rounded(number: Decimal) -> Decimal:
     """Return a quantity with the decimals that the ledger keeps, without idle zeros."""
     kept = number.quantize(_SCALE, ROUND_HALF_EVEN).normalize()
-    return kept if kept.as_tuple().exponent != 0 and abs(kept) < 1 else kept + 0
+    return kept.quantize(Decimal(1)) if kept.as_tuple().exponent > 0 else kept  # type: ignore[operator]
 
 
 def devices(window: Window) -> list[Device]:
     """Return the cards and slices that DCGM or HAMi tell of, sorted."""
     found: dict[tuple[str, str | None], Device] = {}
-    values: dict[tuple[str, str | None, str], list[Series]] = defaultdict(list)
+    values: dict[tuple[str, str | None], dict[tuple[Holder | None, str], list[Series]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     exported = {
         series.labels.get("job")
         for name in ("gpu_util", "gpu_engine")
@@ -97,14 +105,16 @@ def devices(window: Window) -> list[Device]:
             )
             if held_by is not None:
                 device.held[held_by].update(series.values)
-            values[uuid, slice_id, name].append(series)
+            values[uuid, slice_id][held_by, name].append(series)
     sliced = {uuid for uuid, slice_id in found if slice_id is not None}
     for (uuid, slice_id), device in found.items():
-        engine = _ratios(values[uuid, slice_id, "gpu_engine"], 1)
-        # GPU_UTIL is 0 on a card in MIG mode, whatever runs.
-        blind = slice_id is not None or uuid in sliced
-        util = {} if blind else _ratios(values[uuid, slice_id, "gpu_util"], 100)
-        device.busy = {**engine, **util}
+        said = values[uuid, slice_id]
+        for held_by in {one for one, _ in said}:
+            engine = _ratios(said[held_by, "gpu_engine"], 1)
+            # GPU_UTIL is 0 on a card in MIG mode, whatever runs.
+            blind = slice_id is not None or uuid in sliced
+            util = {} if blind else _ratios(said[held_by, "gpu_util"], 100)
+            device.busy[held_by] = {**engine, **util}
     return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
 
 
@@ -121,13 +131,15 @@ def _hami(told: Mapping[str, str]) -> Holder | None:
     return Holder(space, pod, container) if pod else None
 
 
-def holds(held: Sequence[Device], asked: Sequence[DeviceRequest], when: datetime) -> Iterator[Hold]:
+def holds(
+    held: Sequence[tuple[Device, Holder]], asked: Sequence[DeviceRequest], when: datetime
+) -> Iterator[Hold]:
     """Yield what a container had in a step, from the cards that it was seen on and what it asked for."""
     request = asked[0] if asked else None
-    for device in held:
-        share, sharing = part_of(device, request, when)
-        busy = device.busy.get(when)
-        alone = device.sharers(when) == 1 and sharing in {"whole", "mig", "dra"}
+    for device, by in held:
+        share, sharing = part_of(device, by, request, when)
+        busy = device.busy.get(by, {}).get(when)
+        alone = device.sharers(by, when) == 1 and sharing in {"whole", "mig", "dra"}
         used = None if busy is None or share is None or not alone else rounded(busy * decimal(share))
         yield Hold(device.uuid, None if share is None else decimal(share), used, sharing, share)
     seen = Decimal(len(held))
@@ -142,23 +154,23 @@ def holds(held: Sequence[Device], asked: Sequence[DeviceRequest], when: datetime
 
 
 def part_of(
-    device: Device, request: DeviceRequest | None, when: datetime
+    device: Device, one: Holder, request: DeviceRequest | None, when: datetime
 ) -> tuple[Fraction | None, Sharing | None]:
-    """Tell which part of the card behind a device one holder has, and how it is shared."""
-    sharers = device.sharers(when)
-    claimed = any(one.claim and when in steps for one, steps in device.held.items())
+    """Tell which part of the card behind a device a holder has, and how it is shared."""
+    sharers = device.sharers(one, when)
     part = (
         Fraction(1) if device.slice_id is None else slice_part(device.profile, canonical(device.model_name))
     )
-    if claimed:
-        return (None if part is None else claim_share(max(1, sharers), part)), "dra"
+    if one.claim is not None:
+        return (None if part is None else claim_share(sharers, part)), "dra"
     if device.slice_id is not None:
         turns = request.share if request is not None and request.sharing != "mig" else None
         return (part if turns is None or part is None or turns == 1 else min(part, turns)), "mig"
-    if request is not None:
-        # Replicas of one card that one container took are one device.
+    if request is not None and (request.sharing != "whole" or sharers == 1):
+        # Turns at one card that one container took are one device.
         share = request.share
         if share is not None and share < 1 and request.count is not None and request.sharing in _TURNS:
             share = min(Fraction(1), share * Fraction(request.count))
         return share, request.sharing
-    return (Fraction(1), "whole") if sharers == 1 else (None, None)
+    # Several on a card that each asked for one: turns, whose number no label tells.
+    return (Fraction(1), "whole") if sharers == 1 else (None, "time-slicing")

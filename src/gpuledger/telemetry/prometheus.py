@@ -53,6 +53,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 300, 401, 403, 404
 _SKEW: Final = timedelta(seconds=30)
+_ABSURD: Final = Decimal(10) ** 20  # no quantity of these metrics comes near
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TOO_MUCH: Final = ("too many samples", "exceeded maximum resolution", "query timed out", "timed out in")
 
@@ -333,7 +334,7 @@ class _Client:
                     {
                         _EPOCH + timedelta(seconds=float(when)) - step: value
                         for when, text in one["values"]
-                        if (value := number(text)) is not None
+                        if (value := number(text)) is not None and abs(value) < _ABSURD
                     },
                 )
                 for one in data["result"]
