@@ -79,25 +79,36 @@ def collect(
     be read.
     """
     options = options or Options()
-    api = api or connect(options)
-    try:
-        timeline = Timeline(cluster_id(api, options), options.attribution)
-        troubles = observe(api, timeline, options.namespaces)
+    with _using(api, options) as used:
+        timeline = Timeline(cluster_id(used, options), options.attribution)
+        troubles = observe(used, timeline, options.namespaces)
         yield from records(timeline.records(since, until))
         yield from troubles
-        yield from _clock(api)
-    finally:
-        api.close()
+        yield from _clock(used)
 
 
 @contextmanager
 def watching(*, options: Options | None = None, api: Api | None = None) -> Iterator[Watcher]:
-    """Watch a cluster: call `update` of what is yielded, then `timeline.records` for any window since the start."""
+    """Watch a cluster: call `update` of what is yielded, then `timeline.records` for any window since the start.
+
+    Raises as `collect` does. When it ends, the API's connections are closed, which ends its watches.
+    """
     options = options or Options()
-    api = api or connect(options)
-    timeline = Timeline(cluster_id(api, options), options.attribution)
-    with Watcher(api, timeline, options.namespaces) as watcher:
-        yield watcher
+    with _using(api, options) as used:
+        timeline = Timeline(cluster_id(used, options), options.attribution)
+        with Watcher(used, timeline, options.namespaces) as watcher:
+            yield watcher
+
+
+@contextmanager
+def _using(api: Api | None, options: Options) -> Iterator[Api]:
+    """Use an API that was given, or one of our own that is closed afterwards."""
+    own = api if api is not None else connect(options)
+    try:
+        yield own
+    finally:
+        if api is None:
+            own.close()
 
 
 def records(found: Records) -> Iterator[Record]:

@@ -184,7 +184,8 @@ def observe(api: Api, timeline: Timeline, namespaces: Sequence[str] = ()) -> lis
 class Watcher:
     """Keeps a timeline as the cluster is: every kind has a thread that lists, watches, reconnects and lists again.
 
-    Use it as a context. `update` brings the timeline up to date; between two calls nothing is lost.
+    Use it as a context, which closes the API when it ends. `update` brings the timeline up to date; between two calls
+    nothing is lost.
     """
 
     api: Api
@@ -226,8 +227,23 @@ class Watcher:
         return troubles + (self._owners.fill(self.timeline) if self._owners is not None else [])
 
     def _run(self, resource: Resource, space: str | None) -> None:
-        for change in follow(self.api, resource, space, self._stop.is_set, self._stop.wait):
-            self._changes.put(change)
+        try:
+            for change in follow(self.api, resource, space, self._stop.is_set, self._stop.wait):
+                self._changes.put(change)
+        except Exception as error:
+            if self._stop.is_set():
+                return  # the connection was closed under it, to end it
+            trouble = Diagnostic(
+                "kubernetes-watch-ended",
+                "error",
+                self.api.access.where,
+                f"the watch of {resource.words} ended: {type(error).__name__}: {error}",
+                "Nothing after this is told. Start the meter again, and report this.",
+            )
+            self._changes.put(
+                Change("trouble", resource.sort, self.api.server_now(), space=space, trouble=trouble)
+            )
+            raise
 
 
 def apply(change: Change, timeline: Timeline) -> None:
