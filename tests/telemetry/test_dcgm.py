@@ -172,6 +172,17 @@ def test_exposition_forms() -> None:
     assert parse("a 1 1700000000.5\n# EOF\n", "s").samples[0].time.timestamp() == 1_700_000_000.5  # type: ignore[union-attr]
 
 
+@pytest.mark.shared
+@pytest.mark.skipif(not PAGES.is_dir(), reason="no sample data: set GPULEDGER_SHARED")
+@pytest.mark.parametrize("folder", ["dcgm-exporter", "kube-state-metrics", "vllm"])
+def test_every_line_of_real_pages_is_read(folder: str) -> None:
+    for path in sorted((PAGES.parent / folder).glob("*.prom")):
+        text = path.read_text()
+        page = parse(text, path.name)
+        assert page.diagnostics == ()
+        assert len(page.samples) == sum(bool(line) and line[0] != "#" for line in text.splitlines())
+
+
 @given(st.text(alphabet='a{}",=\\# 1.eNn\t', max_size=40))
 def test_any_text_gives_samples_or_diagnostics(text: str) -> None:
     page = parse(text, "s")

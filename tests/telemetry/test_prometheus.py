@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.telemetry.prometheus_server import Samples, at, serve
 
 from gpuledger.core.cluster_metrics import Batch, OwnerEdge, blind, records
@@ -375,6 +377,43 @@ def test_a_window_without_anything_is_all_gap() -> None:
     window = Window("c", at(0), at(10), STEP)
     batch = records(window)
     assert (batch.usage, batch.nodes, batch.gaps) == ((), (), ((at(0), at(10)),))
+
+
+_STEPS = st.sets(st.sampled_from([at(0), at(5), at(10), at(15)]))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), _STEPS, st.integers(0, 100)), max_size=8
+    )
+)
+def test_what_is_held_and_used_stays_within_cards(seen: list[tuple[str, str, set[datetime], int]]) -> None:
+    """Whoever is seen on whichever card, a row is in the window, of positive length, and uses no more than its share."""
+    series = [
+        Series(
+            {
+                "UUID": uuid,
+                "pod": pod,
+                "namespace": "n",
+                "container": "c",
+                "modelName": "Tesla T4",
+                "n": str(place),
+            },
+            dict.fromkeys(steps, Decimal(use)),
+        )
+        for place, (pod, uuid, steps, use) in enumerate(seen)
+    ]
+    batch = records(Window("c", at(0), at(20), STEP, {"gpu_util": series}))
+    for row in batch.usage:
+        assert at(0) <= row.start < row.end <= at(20)
+        assert row.share is not None or row.used is None
+        assert row.used is None or Decimal(0) <= row.used <= Decimal(1)
+    told = {
+        (row.pod, row.device, row.start + STEP * n)
+        for row in batch.usage
+        for n in range((row.end - row.start) // STEP)
+    }
+    assert told == {(pod, uuid, when) for pod, uuid, steps, _ in seen for when in steps}
 
 
 def test_a_start_from_another_clock_does_not_cut() -> None:

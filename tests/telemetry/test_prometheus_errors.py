@@ -1,6 +1,7 @@
 """What goes wrong between us and a Prometheus, played by a local server: each with its hint, and no secret told."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -179,6 +180,15 @@ def test_too_much_at_once_is_asked_in_halves(httpserver: HTTPServer, too_much: R
     )
     with pytest.raises(SourceError, match="even for one step of phase"):
         Played(httpserver, too_much).read(largest=4000)
+
+
+def test_a_server_that_does_not_answer_is_given_up(httpserver: HTTPServer) -> None:
+    def answer(_asked: object, _number: int) -> Response:
+        time.sleep(0.6)
+        return good([])
+
+    with pytest.raises(SourceError, match=r"gave up after 2 tries: no answer within 0\.3 s"):
+        Played(httpserver, answer).read(timeout=0.3, tries=2)
 
 
 def test_a_clock_that_is_off_is_told_and_the_future_is_not_asked_for(httpserver: HTTPServer) -> None:
