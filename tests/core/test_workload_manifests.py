@@ -328,6 +328,12 @@ def test_a_ray_job_has_a_pod_that_submits() -> None:
     assert counts(job("RayJob", custom)) == (4, 17)
 
 
+def test_jobs_made_from_a_queue() -> None:
+    target = {"parallelism": 2, "template": template(1)}
+    found = size(job("ScaledJob", {"jobTargetRef": target, "minReplicaCount": 1, "maxReplicaCount": 50}))
+    assert seen(found.gpus, found.most_gpus) == (2, 100)
+
+
 def test_ray_services_and_schedules() -> None:
     cluster = ray(workerGroupSpecs=[{"replicas": 2, "template": template(8)}])
     assert counts(job("RayService", {"rayClusterConfig": cluster})) == (3, 16)

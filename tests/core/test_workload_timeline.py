@@ -367,3 +367,47 @@ def test_windows_add_up(cuts: list[int], pods: list[tuple[int, int, str]], gang:
                 ).total_seconds()
     assert whole == parts
     assert sum(whole.values()) == 3 * 60 * sum(length + 1 for _, length, _ in pods)
+
+
+def test_a_pod_holds_nothing_of_a_node_that_is_gone() -> None:
+    """Spot nodes come back under their old names: the pod of the first one isn't on the second."""
+    line = watched((1, node()), (3, ran("a", 3, None)), until=60)
+    line.gone(node(), when(20))
+    again = node(created=25)
+    again["metadata"]["uid"] = "another"
+    line.see(again, when(25))
+    line.see(ran("b", 30, None), when(31))
+    records = line.records(START, when(60))
+    assert [one[:3] for one in told(records)] == [("a", 2, 3), ("a", 3, 20), ("b", 29, 30), ("b", 30, 60)]
+    assert [(minutes(one.start), minutes(one.end)) for one in records.nodes] == [(0, 20), (25, 60)]
+
+
+def test_a_ray_job_that_tries_again_makes_another_cluster() -> None:
+    ray = job("RayJob", "tune", t(0))
+    tags = {"ray.io/originated-from-crd": "RayJob", "ray.io/originated-from-cr-name": "tune"}
+    clusters = [job("RayCluster", f"tune-{number}", t(number * 30), owner=ray) for number in range(2)]
+    first = ran(
+        "head-0", 3, 20, owner=clusters[0], labels={**tags, "ray.io/cluster": "tune-0"}, phase="Failed"
+    )
+    second = ran("head-1", 33, None, owner=clusters[1], labels={**tags, "ray.io/cluster": "tune-1"})
+    seen = [(0.0, ray), (0.0, clusters[0]), (30.0, clusters[1]), (21.0, first), (34.0, second)]
+    records = watched(*seen, until=60).records(START, END)
+    assert {(pod, attempt) for pod, *_, attempt in told(records)} == {("head-0", 1), ("head-1", 2)}
+    assert [(row.name, row.attempts) for row in records.jobs] == [("tune", 2)]
+
+
+def test_steps_of_a_workflow_are_tried_again_each_for_itself() -> None:
+    flow = job("Workflow", "w", t(0), {"templates": [{"name": "a", "container": {"image": "x"}}]})
+    pods = [
+        ran("fit-0", 3, 10, owner=flow, phase="Failed"),
+        ran("fit-1", 12, 20, owner=flow),
+        ran("report", 22, 30, owner=flow),
+    ]
+    for pod, step in zip(pods, ("w.fit(0)", "w.fit(1)", "w.report"), strict=True):
+        pod["metadata"]["annotations"] = {"workflows.argoproj.io/node-name": step}
+    records = watched((0, flow), *((31.0, pod) for pod in pods)).records(START, END)
+    assert {(pod, attempt) for pod, *_, attempt in told(records)} == {
+        ("fit-0", 1),
+        ("fit-1", 2),
+        ("report", 1),
+    }

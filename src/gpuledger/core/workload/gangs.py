@@ -5,6 +5,7 @@ whose pods find each other (JobSet, PyTorchJob …). Replicas of a service and t
 Sources: LeaderWorkerSet, JobSet, Kueue (pod groups), Volcano, coscheduling plugin, KAI scheduler, KEP-4671.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Final
 from gpuledger.core.workload.fields import Json, annotations, at, labels, mapping, namespace, text, whole
 from gpuledger.core.workload.lifetimes import Interval, PodLife, merged
 from gpuledger.core.workload.objects import Objects
-from gpuledger.core.workload.owners import Root
+from gpuledger.core.workload.owners import Root, controller
 
 _TOGETHER: Final = frozenset(
     {"JobSet", "TrainJob", "PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob", "MXJob"}
@@ -30,8 +31,11 @@ _SLOTS: Final = (
     *("jobset.sigs.k8s.io/replicatedjob-name", "jobset.sigs.k8s.io/job-index", _INDEX),
     *("training.kubeflow.org/replica-type", "training.kubeflow.org/replica-index"),
     *("leaderworkerset.sigs.k8s.io/group-index", "leaderworkerset.sigs.k8s.io/worker-index"),
-    "statefulset.kubernetes.io/pod-name",
+    *("statefulset.kubernetes.io/pod-name", "tekton.dev/pipelineTask"),
 )
+# Argo names the nodes of its graph, and the tries of one with a number behind.
+_ARGO_NODE: Final = "workflows.argoproj.io/node-name"
+_RAY_CLUSTER: Final = "ray.io/cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ def slot_of(pod: Json) -> str | None:
     parts = [tags[key] for key in _SLOTS if key in tags]
     if _INDEX in tags:
         parts.append(tags.get("batch.kubernetes.io/job-name", ""))
+    if (step := annotations(pod).get(_ARGO_NODE)) is not None:
+        parts.append(re.sub(r"\(\d+\)$", "", step))
     if not parts or (len(parts) == 1 and "jobset.sigs.k8s.io/replicatedjob-name" in tags):
         return None
     return "/".join(parts)
@@ -147,13 +153,37 @@ def failed_before(lives: Iterable[PodLife], life: PodLife) -> int:
 
 
 def attempts_before(lives: Iterable[PodLife], life: PodLife) -> int:
-    """Return the tries before a pod: of its place where it has one, else the failures of its controller's pods."""
-    others = list(lives)
+    """Return the tries before a pod: of its place where it has one, else the failures of its controller's pods.
+
+    `lives` are the pods of the job. A RayJob that tries again makes another Ray cluster.
+    """
+    everyone = list(lives)
+    others = [other for other in everyone if other is not life and _same_controller(other, life)]
     slot = slot_of(life.pod)
     if slot is None:
-        return failed_before(others, life)
+        return failed_before(others, life) + _clusters_before(everyone, life)
     return sum(
         1 + other.restarts
         for other in others
         if other.created < life.created and other.scheduled is not None and slot_of(other.pod) == slot
     )
+
+
+def _same_controller(one: PodLife, other: PodLife) -> bool:
+    """Whether two pods have the same controller, or one that was made anew under the old one's name."""
+    first, second = controller(one.pod), controller(other.pod)
+    if first is None or second is None:
+        return False
+    return first.uid == second.uid or (first.kind, first.name) == (second.kind, second.name)
+
+
+def _clusters_before(lives: list[PodLife], life: PodLife) -> int:
+    origin = labels(life.pod).get("ray.io/originated-from-crd")
+    own = labels(life.pod).get(_RAY_CLUSTER)
+    if own is None or origin != "RayJob":
+        return 0
+    begun: dict[str, datetime] = {}
+    for other in lives:
+        if (called := labels(other.pod).get(_RAY_CLUSTER)) is not None:
+            begun[called] = min(other.created, begun.get(called, other.created))
+    return sum(1 for called, when in begun.items() if called != own and when < begun[own])

@@ -48,7 +48,6 @@ _DEFINITIONS: Final = frozenset(
             "Workload",
             "PodGroup",
             "SandboxTemplate",
-            "ScaledJob",
             "AdmissionReview",
             "CustomResourceDefinition",
         ),

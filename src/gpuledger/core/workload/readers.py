@@ -65,6 +65,20 @@ def _cron_job(obj: Json, finder: Finder) -> list[Template]:
     return _job(below(obj, "spec", "jobTemplate"), finder)
 
 
+def _scaled_job(obj: Json, finder: Finder) -> list[Template]:
+    """KEDA's ScaledJob: from `minReplicaCount` (0) to `maxReplicaCount` (100) Jobs, as its queue is long."""
+    spec = below(obj, "spec")
+    least, limit = replicas(spec, "minReplicaCount", 0), replicas(spec, "maxReplicaCount", 100)
+    return [
+        replace(one, pods=_times(one.pods, least), most=_times(one.most, limit))
+        for one in _job({"spec": spec.get("jobTargetRef")}, finder)
+    ]
+
+
+def _times(pods: int | None, jobs: int) -> int | None:
+    return None if pods is None else pods * jobs
+
+
 def _job_set(obj: Json, finder: Finder) -> list[Template]:
     """JobSet: `replicas` Jobs of each replicated job."""
     found = []
@@ -314,6 +328,7 @@ READERS: Final[Mapping[tuple[str | None, str], Reader]] = {
         _scaled,
     ),
     **dict.fromkeys(((None, "DaemonSet"),), _every_node),
+    (None, "ScaledJob"): _scaled_job,
     (None, "JobSet"): _job_set,
     **dict.fromkeys(
         ((None, f"{word}Job") for word in ("PyTorch", "TF", "MPI", "XGBoost", "Paddle", "JAX", "MX")),

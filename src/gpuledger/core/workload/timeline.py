@@ -163,7 +163,11 @@ class Timeline:
             machine.name: machine.shapes for machine in self._machines.values() if machine.ended is None
         }
         shapes = {**{one.name: one.shapes for one in self._machines.values()}, **shapes}
-        view = Cluster(self.cluster, shapes, Claims(self._dra), list(self._lives.values()))
+        ends: dict[str, list[Interval]] = {}
+        for machine in self._machines.values():
+            if machine.ended is not None:
+                ends.setdefault(machine.name, []).append((machine.created, machine.ended))
+        view = Cluster(self.cluster, shapes, Claims(self._dra), list(self._lives.values()), ends)
         jobs: list[Job] = []
         held: list[UsageInterval] = []
         for work in works:
@@ -174,7 +178,7 @@ class Timeline:
             ]
             if not living and not self._waits(work.root, start, end):
                 continue
-            tries = {life.uid: attempts_before(_siblings(work.lives, life), life) for life in work.lives}
+            tries = {life.uid: attempts_before(work.lives, life) for life in work.lives}
             begun = [tries[life.uid] + life.restarts + 1 for life in work.lives if life.hold(end) is not None]
             jobs.append(self._job(work, max(begun, default=0)))
             waits = self._waiting(work, until)
@@ -330,24 +334,6 @@ class _Both(Objects):
         return next(
             (found for part in self._parts if (found := part.named(wanted, space, called)) is not None), None
         )
-
-
-def _siblings(lives: list[PodLife], life: PodLife) -> list[PodLife]:
-    """Return the pods of the same controller; pods of places keep their job's."""
-    own = controller(life.pod)
-    if own is None:
-        return [life]
-    return [
-        other
-        for other in lives
-        if (found := controller(other.pod)) is not None
-        and (found.uid == own.uid or _same_place_kind(found, own))
-    ]
-
-
-def _same_place_kind(one: Owner, other: Owner) -> bool:
-    # A JobSet makes its Jobs anew, under their old names, when it restarts.
-    return one.kind == other.kind == "Job" and one.name == other.name
 
 
 def _told_more(old: NodeShape, new: NodeShape) -> bool:

@@ -26,12 +26,17 @@ _SCALE: Final = Decimal(1).scaleb(-14)
 
 @dataclass(slots=True)
 class Cluster:
-    """What the pods of a cluster have in common while records are made. `problems` is filled with what isn't known."""
+    """What the pods of a cluster have in common while records are made.
+
+    `shapes` are nodes by name, `ended` the lives of nodes that are gone: their pods held nothing afterwards, even if
+    another node took the name. `problems` is filled with what isn't known.
+    """
 
     name: str
     shapes: dict[str, list[tuple[datetime, NodeShape]]]
     claims: Claims
     lives: list[PodLife]
+    ended: dict[str, list[Interval]]
     problems: dict[str, str] = field(default_factory=dict)
     _classes: dict[str, str] | None = None
     _claimants: dict[str, list[PodLife]] | None = None
@@ -42,6 +47,14 @@ class Cluster:
         shapes = self.shapes.get(node or "", [])
         before = [shape for since, shape in shapes if since <= when] or [shape for _, shape in shapes[:1]]
         return before[-1].cards if before else UNKNOWN_CARDS
+
+    def until(self, life: PodLife, until: datetime) -> datetime:
+        """Return the end of the time in which a pod can have held anything."""
+        bound = life.scheduled or life.created
+        return min(
+            (ended for came, ended in self.ended.get(life.node or "", []) if came <= bound < ended),
+            default=until,
+        )
 
     def request(self, pod: Json, cards: Cards) -> PodRequest:
         """Return what a pod asks for on a node with such cards."""
@@ -76,7 +89,7 @@ def usages(
 
     `tries` counts the attempts of its job before it; in `waits` its gang waited for others, so that it was held.
     """
-    start, until = window
+    start, until = window[0], min(window[1], view.until(life, window[1]))
     holds = [
         hold
         for claim in sorted(set(_shared_claims(life)))
