@@ -86,8 +86,20 @@ def validate_ledger(
     ledger.require()
     wanted = dataset or "CostAndUsage"
     con = ledger.connect(memory_limit="700MB")
-    relation = f"SELECT {projection(wanted, focus_version)} FROM {DATASETS[wanted]}"
-    return validate(con, relation, focus_version=focus_version, dataset=wanted, capabilities=capabilities)
+    return validate(
+        con,
+        f"SELECT {projection(wanted, focus_version)} FROM {DATASETS[wanted]}",
+        focus_version=focus_version,
+        dataset=wanted,
+        capabilities=capabilities,
+        commitments=_commitments(con) if wanted == "CostAndUsage" else None,
+    )
+
+
+def _commitments(con: duckdb.Connection) -> str | None:
+    """Return the ledger's commitments; a ledger without any can't say which ones charges may name."""
+    table = DATASETS["ContractCommitment"]
+    return table if con.execute(f"FROM {table} LIMIT 1").fetchone() else None
 
 
 def _relation(con: duckdb.Connection, path: Path, shown: str, scratch: Path, told: list[Diagnostic]) -> str:
