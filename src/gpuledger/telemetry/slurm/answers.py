@@ -37,14 +37,13 @@ class Answer:
 
         def opened() -> IO[bytes]:
             try:
-                stream = path.open("rb")
+                with path.open("rb") as stream:
+                    packed = stream.read(2) == _GZIP
+                return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
             except OSError as error:
                 raise SourceError(
                     str(error.strerror), where=str(path), hint="Give a file of sacct's output."
                 ) from error
-            packed = stream.read(2) == _GZIP
-            stream.seek(0)
-            return cast("IO[bytes]", gzip.open(stream)) if packed else stream
 
         return cls(str(path), opened)
 
@@ -56,7 +55,7 @@ def text_of(answer: Answer) -> Iterator[IO[str]]:
         yield text
 
 
-def _records(answer: Answer, options: Options, notes: Notes) -> Iterator[Allocation]:
+def _records(answer: Answer, options: Options, notes: Notes, *, steps: bool = False) -> Iterator[Allocation]:
     try:
         with text_of(answer) as probe:
             is_json = probe.read(4096).lstrip("\ufeff \t\r\n").startswith("{")
@@ -66,7 +65,7 @@ def _records(answer: Answer, options: Options, notes: Notes) -> Iterator[Allocat
             elif is_json:
                 yield from documents.accounted(text, options, notes)
             else:
-                yield from parsable.records(text, options, notes)
+                yield from parsable.records(text, options, notes, steps=steps)
     except (EOFError, gzip.BadGzipFile) as error:
         notes.add("slurm-truncated", "error", "the file ends early", str(error), "Get the file again.")
 
@@ -92,8 +91,8 @@ class Reading:
             for record in self._read(answer, notes):
                 self._learn(number, record)
 
-    def _read(self, answer: Answer, notes: Notes) -> Iterator[Allocation]:
-        for record in _records(answer, self._options, notes):
+    def _read(self, answer: Answer, notes: Notes, *, steps: bool = False) -> Iterator[Allocation]:
+        for record in _records(answer, self._options, notes, steps=steps):
             known = self._restarts.get(record.raw)
             if record.restarts is None and known is not None and record.unfinished:
                 yield replace(record, restarts=known)
@@ -116,6 +115,11 @@ class Reading:
             return
         self._best[key] = told
 
+    @property
+    def empty(self) -> bool:
+        """Whether the answers tell no job."""
+        return not self._attempts
+
     def unclear(self, since: int) -> list[int]:
         """Raw ids of jobs whose first submission may be told by records that ended before `since` only."""
         return self._attempts.unclear(since)
@@ -133,10 +137,10 @@ class Reading:
     ) -> Iterator[Job | UsageInterval]:
         """Yield every job and what it held in the window. `lost` tells jobs that run for accounting only."""
         self._attempts.close()
-        open_jobs: dict[str, JobBuilder] = {}
         silent = Notes(self._notes.source)
+        open_jobs: dict[str, JobBuilder] = {}
         for number, answer in enumerate(self._answers):
-            for record in self._read(answer, silent):
+            for record in self._read(answer, silent, steps=True):
                 if len(self._answers) > 1 and self._best.get(_key(record), _NONE)[2] != number:
                     continue
                 place = self._attempts.place(record)

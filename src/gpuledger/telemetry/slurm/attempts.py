@@ -44,16 +44,19 @@ class Place:
 
 
 class Attempts:
-    """The records of a period, in brief: about a hundred bytes each, so that all are in memory before one is told."""
+    """The records of a period in brief, some hundred bytes each: all are in memory before the first is told."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], list[_Seen]] = {}
-        self._roots: dict[tuple[str, int], set[str]] = {}
+        self._seen: dict[str, dict[str, list[_Seen]]] = {}
+        self._components: dict[tuple[str, int], set[str]] = {}
         self._together: dict[tuple[str, int], list[int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
 
     def add(self, record: Allocation, *, earlier: bool = False) -> None:
         """Take note of a record; `earlier` ones are known from elsewhere and tell nothing but the history."""
-        known = self._seen.setdefault((record.cluster, record.display), [])
+        known = self._seen.setdefault(record.cluster, {}).setdefault(record.display, [])
         if earlier and any(seen.submit == record.submit for seen in known):
             return
         who = hash((record.user, record.name))
@@ -61,50 +64,51 @@ class Attempts:
         known.append(
             _Seen(record.submit, record.start or 0, end, record.state, record.restarts, who, record.raw)
         )
-        self._roots.setdefault((record.cluster, record.root), set()).add(record.display)
+        if "+" in record.display:
+            self._components.setdefault((record.cluster, record.root), set()).add(record.display)
 
     def replace(self, record: Allocation) -> None:
         """Take a record in place of one that didn't know its end yet."""
-        known = self._seen[record.cluster, record.display]
+        known = self._seen[record.cluster][record.display]
         known[:] = [seen for seen in known if seen.submit != record.submit]
         self.add(record)
 
     def unclear(self, since: int) -> list[int]:
         """Raw ids whose first submission may lie in records that ended before `since`, sorted."""
         found = set()
-        for (cluster, root), displays in self._roots.items():
-            for display in displays:
-                first = min(self._seen[cluster, display], key=_order)
+        for displays in self._seen.values():
+            for seen in displays.values():
+                first = min(seen, key=_order)
                 again = first.submit < since + _SLACK if first.restarts is None else first.restarts > 0
                 resized = 0 < first.start < first.submit
                 if resized or (again and (first.start or first.restarts)):
                     found.add(first.raw)
-                leader = display.partition("+")[0] + "+0"
-                if "+" in display and leader not in displays:
-                    found.update((first.raw, root))
+        for (cluster, root), components in self._components.items():
+            if f"{root}+0" not in components:
+                found.add(root)
+                found.update(self._seen[cluster][display][0].raw for display in components)
         return sorted(found)
 
     def close(self) -> None:
-        """Chain what was added; afterwards `place` and `expected` answer."""
-        for seen in self._seen.values():
-            seen.sort(key=_order)
-        for (cluster, root), displays in self._roots.items():
-            firsts = {
-                first for display in displays if "+" in display for first in self._firsts(cluster, display)
-            }
+        """Chain what was added; afterwards `place` answers."""
+        for displays in self._seen.values():
+            for seen in displays.values():
+                seen.sort(key=_order)
+        for (cluster, root), components in self._components.items():
             leaders: list[int] = []
-            for first in sorted(firsts):
+            for first in sorted(
+                {first for display in components for first in self._firsts(cluster, display)}
+            ):
                 if not leaders or first - leaders[-1] > _TOGETHER:
                     leaders.append(first)
             self._together[cluster, root] = leaders
 
     def alone(self, record: Allocation) -> bool:
         """Whether a record is all there is of its job."""
-        displays = self._roots[record.cluster, record.root]
-        return len(displays) == 1 and len(self._seen[record.cluster, record.display]) == 1
+        return record.kind == "SlurmJob" and len(self._seen[record.cluster][record.display]) == 1
 
     def _firsts(self, cluster: str, display: str) -> list[int]:
-        seen = self._seen[cluster, display]
+        seen = self._seen[cluster][display]
         return [
             record.submit
             for before, record in zip([None, *seen], seen, strict=False)
@@ -113,7 +117,7 @@ class Attempts:
 
     def place(self, record: Allocation) -> Place:
         """Tell which job and attempt a record is."""
-        seen = self._seen[record.cluster, record.display]
+        seen = self._seen[record.cluster][record.display]
         if len(seen) == 1:
             return Place(self._key(record, record.submit), (record.restarts or 0) + 1)
         first, attempt, not_before = 0, 0, None

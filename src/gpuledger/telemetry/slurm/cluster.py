@@ -188,7 +188,7 @@ def _nodes(
                 raise spool.error()
             text = spool.text()
     except SourceError as error:
-        notes.add("slurm-no-nodes-told", "warning", error.message, "scontrol show node", error.hint or "")
+        notes.add("slurm-nodes-unknown", "warning", error.message, "scontrol show node", error.hint or "")
         return
     for machine in machines.machines(StringIO(text), notes):
         state.shapes[machine.name] = notation.gres(machine.gres)
@@ -211,13 +211,14 @@ def _jobs(
         for moment in (window.since, window.until)
     )
     with _sacct(commands, state, "-S", since, "-E", until) as spool:
-        whole = spool.whole
-        if not whole:
+        if spool.code or not spool.output.tell():
+            raise spool.error()
+        reading = Reading([spool.answer(notes.source)], options, notes, state.restarts)
+        if not spool.whole:
             error = spool.error()
-            if spool.code or not spool.output.tell():
+            if reading.empty:  # sacct prints its header before it asks
                 raise error
             notes.add("slurm-no-answer", "error", error.message, since, error.hint or "")
-        reading = Reading([spool.answer(notes.source)], options, notes, state.restarts)
         for ids in _chunks(reading.unclear(window.since)):
             with _sacct(commands, state, "-j", ids, "-X") as history:
                 if history.whole:
@@ -232,7 +233,7 @@ def _jobs(
                         error.hint or "",
                     )
         yield from reading.tell(window, state.shapes, lambda record: _lost(record, state, notes))
-        return whole and not notes.any("slurm-truncated")
+        return spool.whole and not notes.any("slurm-truncated")
 
 
 def _chunks(ids: list[int]) -> Iterator[str]:

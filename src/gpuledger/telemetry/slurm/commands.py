@@ -27,8 +27,8 @@ _HINTS: Final = (
     (r"munge|authentication", "Is munged running on this machine, with the cluster's key?"),
     (r"database|persist|DBD|slurmdbd", "Is slurmdbd up? `sacctmgr show cluster` asks it."),
     (r"contact (slurm )?controller|slurm_load|Unable to contact", "Is slurmctld up? `scontrol ping` asks it."),
-    (r"[Ii]nvalid field", "This Slurm lacks a field that we ask for; `sacct --helpformat` lists its fields."),
-    (r"[Pp]ermission|[Aa]ccess denied|not authorized", "Run it as a user with AdminLevel=Operator, or root."),
+    (r"invalid field", "This Slurm lacks a field that we ask for; `sacct --helpformat` lists its fields."),
+    (r"permission|access denied|not authorized", "Run it as a user with AdminLevel=Operator, or root."),
 )  # fmt: skip
 
 
@@ -123,7 +123,8 @@ class Spool:
         lines = [line for line in self.said.splitlines() if line.strip()]
         text = "; ".join(lines[:3])[:400] or f"exit code {self.code}"
         hint = next(
-            (hint for words, hint in _HINTS if re.search(words, self.said)), f"Run `{self.name}` yourself."
+            (hint for words, hint in _HINTS if re.search(words, self.said, re.IGNORECASE)),
+            f"Run `{self.name}` yourself.",
         )
         return SourceError(f"{self.name} failed: {text}", where="slurm", hint=hint)
 

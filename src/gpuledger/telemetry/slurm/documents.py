@@ -243,14 +243,15 @@ def _step(step: Mapping[str, Any]) -> Step:
     )
 
 
-def _tres(items: Any) -> dict[str, int]:  # noqa: ANN401 - JSON
+def _tres(items: Any) -> Mapping[str, int]:  # noqa: ANN401 - JSON
     if isinstance(items, str):
         return notation.allocated(items)
     found = {}
     for item in items or []:
+        name = f"{item['type']}/{item['name']}" if item.get("name") else item["type"]
         count = notation.number(item.get("count"))
         if count is not None:
-            found[f"{item['type']}/{item['name']}" if item.get("name") else item["type"]] = count
+            found[name] = count
     return found
 
 

@@ -52,8 +52,8 @@ def intervals(
     record: Allocation, place: Place, shapes: Shapes, window: Window, notes: Notes
 ) -> Iterator[UsageInterval]:
     """Yield what a record held inside the window: a row per node and resource, and per kind of GPU."""
-    if not record.tres or record.start is None:
-        return
+    if not record.tres or record.start is None or record.state == "REVOKED":
+        return  # waiting, or the job of a federation that another cluster ran
     spans = list(_spans(record, place, window, notes))
     if not spans:
         return
@@ -64,7 +64,7 @@ def intervals(
         return
     if not nodes:
         notes.add(
-            "slurm-no-nodes",
+            "slurm-job-nowhere",
             "error",
             "a job held resources and accounting doesn't say where",
             f"job {record.display}",
@@ -169,12 +169,15 @@ def _held(
                         "Give the nodes' generic resources (scontrol show node), so that parts can be told.",
                     )
                 yield node, "gpu", Decimal(amount), device.sharing, share
-    for resource, key, unit in (("cpu", "cpu", Decimal(1)), ("memory", "mem", _MEBIBYTES)):
-        total = record.tres.get(key)
-        if total:
-            amounts = _split(record, key, total, nodes, [None] * len(nodes), notes)
-            for node, amount in zip(nodes, amounts, strict=True):
-                yield node, ("cpu" if resource == "cpu" else "memory"), Decimal(amount) / unit, None, None
+    plain: tuple[tuple[Resource, str, Decimal], ...] = (
+        ("cpu", "cpu", Decimal(1)),
+        ("memory", "mem", _MEBIBYTES),
+    )
+    for resource, key, unit in plain:
+        amounts = _split(record, key, record.tres.get(key, 0), nodes, [None] * len(nodes), notes)
+        for node, amount in zip(nodes, amounts, strict=True):
+            if amount:
+                yield node, resource, Decimal(amount) / unit, None, None
 
 
 def _devices(
@@ -282,8 +285,15 @@ def _known(record: Allocation, key: str, nodes: Sequence[str]) -> dict[str, int]
     if record.placement and key.startswith("gres/"):
         return {node: _of(record.placement.get(node, {}), key) for node in nodes}
     for step in record.steps:
-        if step.name == "batch" and step.nodes in nodes and key in step.tres:
-            return {step.nodes: step.tres[key]}
+        if step.name == "batch" and step.nodes in nodes:
+            told = step.tres.get(key)
+            if (
+                told is None
+                and key.startswith("gres/gpu:")
+                and record.tres.get("gres/gpu") == record.tres[key]
+            ):
+                told = step.tres.get("gres/gpu")  # all of the job's GPUs are of this type
+            return {step.nodes: told} if told else {}
     return {}
 
 

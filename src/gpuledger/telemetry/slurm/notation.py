@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 # Slurm refuses longer ranges itself; a damaged list must not eat the memory.
@@ -28,20 +29,21 @@ MIG_PROFILE: Final = re.compile(r"(?:\d+c\.)?\d+g\.\d+gb", re.IGNORECASE)
 _FLAG_STATES: Final = ("RESIZING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REVOKED", "SUSPENDED")
 
 
-def nodes(text: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def nodes(text: str) -> tuple[str, ...]:
     """Expand a node list: `gpu[1-2,5],login` is gpu1, gpu2, gpu5, login; widths of numbers are kept.
 
     Empty for `None assigned` and the like. Raises ValueError for a list that isn't one.
     """
     text = text.strip()
     if text in {"", "(null)", "None", "None assigned", "Unknown", "N/A"}:
-        return []
+        return ()
     found: list[str] = []
     for part in _outside_brackets(text):
         found += _expanded(part)
         if len(found) > _MOST_NODES:
             raise ValueError(f"more than {_MOST_NODES} nodes in {text[:60]!r}")
-    return found
+    return tuple(found)
 
 
 def _outside_brackets(text: str) -> list[str]:
@@ -92,17 +94,22 @@ def size(text: str, bare: str = "") -> Decimal:
     return Decimal(match[1]) * _UNITS[match[2] or bare]
 
 
-def allocated(text: str) -> dict[str, int]:
+@lru_cache(maxsize=4096)
+def allocated(text: str) -> Mapping[str, int]:
     """Read AllocTRES: `cpu=2,gres/gpu:h100=8,gres/gpu=8,mem=200M,node=2`; memory in MiB, everything else counted.
 
     Resources that are listed without an amount are left out. Raises ValueError for text that is no such list.
     """
+    if not text:
+        return {}
     found: dict[str, int] = {}
     for item in filter(None, text.strip().split(",")):
         name, equals, amount = item.partition("=")
         if not equals or not name:
             raise ValueError(f"{item!r} is no resource")
-        if amount:
+        if amount.isdecimal():
+            found[name] = int(amount)
+        elif amount:
             mebibytes = size(amount, "M") / 1024**2 if name == "mem" else size(amount)
             found[name] = int(mebibytes.to_integral_value())
     return found

@@ -53,8 +53,10 @@ def command_hint(columns: Iterable[str] = (*REQUIRED, *OPTIONAL, *FREE)) -> str:
     return f"SLURM_TIME_FORMAT=%s sacct -a -D -P --noconvert -S DAY -E DAY -o {','.join(columns)},JobIDRaw"
 
 
-def records(lines: Iterable[str], options: Options, notes: Notes) -> Iterator[Allocation]:
-    """Yield the attempts of `sacct -P` output in its order, steps attached to theirs.
+def records(
+    lines: Iterable[str], options: Options, notes: Notes, *, steps: bool = True
+) -> Iterator[Allocation]:
+    """Yield the attempts of `sacct -P` output in its order, steps attached to theirs unless they aren't wanted.
 
     Lines that can't be read are noted (`slurm-bad-row`, `slurm-truncated`) and left out. Raises SourceError when the
     header isn't one of sacct's or lacks columns.
@@ -73,7 +75,7 @@ def records(lines: Iterable[str], options: Options, notes: Notes) -> Iterator[Al
                     yield current
                 current = None
                 current = _allocation(cells, table, found, options)
-            elif current is not None and current.display == found[0].split(".", 1)[0]:
+            elif steps and current is not None and current.display == found[0].split(".", 1)[0]:
                 current.steps.append(_step(cells, table, found["step"]))
         except ValueError as error:
             notes.add("slurm-bad-row", "error", "a line can't be read", f"job {found[0]}: {error}")
