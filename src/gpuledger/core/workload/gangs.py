@@ -36,6 +36,7 @@ _SLOTS: Final = (
 # Argo names the nodes of its graph, and the tries of one with a number behind.
 _ARGO_NODE: Final = "workflows.argoproj.io/node-name"
 _RAY_CLUSTER: Final = "ray.io/cluster"
+_ORIGIN: Final = "ray.io/originated-from-crd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,50 +141,31 @@ def _steps(life: PodLife, until: datetime) -> list[tuple[datetime, tuple[int, in
     return steps
 
 
-def failed_before(lives: Iterable[PodLife], life: PodLife) -> int:
-    """Return how many pods had failed when a pod was created: each of them was a try."""
-    return sum(
-        1
-        for other in lives
-        if other.outcome == "Failed"
-        and other.uid != life.uid
-        and other.created < life.created
-        and other.scheduled
-    )
+def attempts_before(lives: Iterable[PodLife]) -> dict[str, int]:
+    """Return for each pod of a job, by uid, the tries before it.
 
-
-def attempts_before(lives: Iterable[PodLife], life: PodLife) -> int:
-    """Return the tries before a pod: of its place where it has one, else the failures of its controller's pods.
-
-    `lives` are the pods of the job. A RayJob that tries again makes another Ray cluster.
+    Those are the pods that had its place before and their restarts; for a pod without a place, the pods of its
+    controller that had failed. A controller made anew under its old name is the same; a RayJob that tries again makes
+    another Ray cluster.
     """
-    everyone = list(lives)
-    others = [other for other in everyone if other is not life and _same_controller(other, life)]
-    slot = slot_of(life.pod)
-    if slot is None:
-        return failed_before(others, life) + _clusters_before(everyone, life)
-    return sum(
-        1 + other.restarts
-        for other in others
-        if other.created < life.created and other.scheduled is not None and slot_of(other.pod) == slot
-    )
-
-
-def _same_controller(one: PodLife, other: PodLife) -> bool:
-    """Whether two pods have the same controller, or one that was made anew under the old one's name."""
-    first, second = controller(one.pod), controller(other.pod)
-    if first is None or second is None:
-        return False
-    return first.uid == second.uid or (first.kind, first.name) == (second.kind, second.name)
-
-
-def _clusters_before(lives: list[PodLife], life: PodLife) -> int:
-    origin = labels(life.pod).get("ray.io/originated-from-crd")
-    own = labels(life.pod).get(_RAY_CLUSTER)
-    if own is None or origin != "RayJob":
-        return 0
-    begun: dict[str, datetime] = {}
-    for other in lives:
-        if (called := labels(other.pod).get(_RAY_CLUSTER)) is not None:
-            begun[called] = min(other.created, begun.get(called, other.created))
-    return sum(1 for called, when in begun.items() if called != own and when < begun[own])
+    ordered = sorted(lives, key=lambda life: (life.created, life.uid))
+    tried: dict[tuple[object, ...], int] = {}
+    failures: dict[tuple[object, ...], list[datetime]] = {}
+    clusters: dict[str, int] = {}
+    found = {}
+    for life in ordered:
+        owner, slot = controller(life.pod), slot_of(life.pod)
+        group = (life.uid,) if owner is None else (owner.kind, owner.name)
+        if slot is not None:
+            found[life.uid] = tried.get((*group, slot), 0)
+            if life.scheduled is not None:
+                tried[*group, slot] = found[life.uid] + 1 + life.restarts
+            continue
+        tags = labels(life.pod)
+        before = 0
+        if (called := tags.get(_RAY_CLUSTER)) is not None and tags.get(_ORIGIN) == "RayJob":
+            before = clusters.setdefault(called, len(clusters))
+        found[life.uid] = before + sum(1 for when in failures.get(group, ()) if when < life.created)
+        if life.outcome == "Failed" and life.scheduled is not None:
+            failures.setdefault(group, []).append(life.created)
+    return found

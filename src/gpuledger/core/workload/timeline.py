@@ -178,7 +178,7 @@ class Timeline:
             ]
             if not living and not self._waits(work.root, start, end):
                 continue
-            tries = {life.uid: attempts_before(work.lives, life) for life in work.lives}
+            tries = attempts_before(work.lives)
             begun = [tries[life.uid] + life.restarts + 1 for life in work.lives if life.hold(end) is not None]
             jobs.append(self._job(work, max(begun, default=0)))
             waits = self._waiting(work, until)
