@@ -1,5 +1,7 @@
 """Gangs: what runs while the rest of its gang doesn't is held, and what works by itself isn't."""
 
+from typing import Any
+
 import pytest
 from tests.core.kubernetes_objects import (
     END,
@@ -87,3 +89,76 @@ def test_a_pod_group_says_how_many_must_run(least: int, state: str) -> None:
         pod["metadata"]["annotations"] = {"scheduling.k8s.io/group-name": "g"}
     records = watched((0, group), (3, first), (3, other), until=30).records(START, END)
     assert told(records)[-1][3] == state
+
+
+def pair(
+    first_tags: dict[str, str], notes: dict[str, str], other_tags: dict[str, str]
+) -> list[tuple[float, dict[str, Any]]]:
+    """A pod that runs from minute 3, and one that waits for a node."""
+    first, other = ran("a", 3, None, labels=first_tags), live_pod("b", t(1), labels=other_tags)
+    for pod in (first, other):
+        pod["metadata"]["annotations"] = notes
+    return [(3.0, first), (3.0, other)]
+
+
+LWS = "leaderworkerset.sigs.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        # Leader and worker of one group wait for each other, those of two groups don't.
+        (pair({f"{LWS}/group-key": "g0"}, {f"{LWS}/size": "2"}, {f"{LWS}/group-key": "g0"}), "held"),
+        (pair({f"{LWS}/group-key": "g0"}, {f"{LWS}/size": "1"}, {f"{LWS}/group-key": "g1"}), "running"),
+        (
+            pair(
+                {"kueue.x-k8s.io/pod-group-name": "g"},
+                {"kueue.x-k8s.io/pod-group-total-count": "2"},
+                {"kueue.x-k8s.io/pod-group-name": "g"},
+            ),
+            "held",
+        ),
+        # A pod group of which nobody says how many must run.
+        (pair({}, {"scheduling.k8s.io/group-name": "g"}, {}), "running"),
+    ],
+)
+def test_groups_of_pods(seen: list[tuple[float, dict[str, Any]]], state: str) -> None:
+    assert told(watched(*seen, until=30).records(START, END))[-1][2:4] == (30, state)
+
+
+def test_while_one_of_a_gang_crashes_the_others_wait() -> None:
+    owner = jobset(2)
+    (child, tags), (other, other_tags) = worker(owner, 0), worker(owner, 1)
+    steady = ran("js-w-0-0", 3, None, owner=child, labels=tags)
+    crashed = live_pod(
+        "js-w-1-0",
+        t(1),
+        owner=other,
+        labels=other_tags,
+        node="n2",
+        scheduled=t(2),
+        runs=[(t(3), t(10)), (t(15), None)],
+    )
+    records = watched((0, owner), (0, child), (0, other), (3, steady), (16, crashed), until=30).records(
+        START, END
+    )
+    assert told(records)[:4] == [
+        ("js-w-0-0", 2, 3, "held", 1),
+        ("js-w-0-0", 3, 10, "running", 1),
+        ("js-w-0-0", 10, 15, "held", 1),
+        ("js-w-0-0", 15, 30, "running", 1),
+    ]
+
+
+def test_an_elastic_job_begins_with_fewer() -> None:
+    spec = {
+        "elasticPolicy": {"minReplicas": 1},
+        "pytorchReplicaSpecs": {"Worker": {"replicas": 2, "template": {"spec": {}}}},
+    }
+    owner = job("PyTorchJob", "p", t(0), spec)
+    first, other = ran("p-worker-0", 3, None, owner=owner), live_pod("p-worker-1", t(1), owner=owner)
+    records = watched((0, owner), (3, first), (3, other), until=30).records(START, END)
+    assert told(records)[-1] == ("p-worker-0", 3, 30, "running", 1)
+    del owner["spec"]["elasticPolicy"]
+    records = watched((0, owner), (3, first), (3, other), until=30).records(START, END)
+    assert told(records)[-1] == ("p-worker-0", 2, 30, "held", 1)

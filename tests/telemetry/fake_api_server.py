@@ -34,7 +34,7 @@ GROUPS = {
 class FakeApiServer:
     """State and behaviour. `token` and `forbidden` (plural names) are checked; the other fields make it misbehave.
 
-    `failures` maps a path to statuses that it answers first, one by one (0 breaks the connection). `expire_continue`
+    `failures` maps a path to statuses that it answers first, one by one (0 breaks the connection, 1 is silent for a second first). `expire_continue`
     lets that many continued pages expire. `clock` is added to the Date it tells. `requests` are those it got.
     """
 
@@ -132,7 +132,8 @@ class FakeApiServer:
         self.headers.append({key.lower(): value for key, value in request.headers.items()})
         waiting = self.failures.get(parts.path)
         status = waiting.pop(0) if waiting else 200
-        if status == 0:
+        if status in {0, 1}:
+            time.sleep(status)
             request.close_connection = True
             request.connection.close()
             return

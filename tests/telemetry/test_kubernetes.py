@@ -133,6 +133,14 @@ def test_what_passes_is_tried_again(server: FakeApiServer, api: Api, waits: list
     assert waits == [0.5, 1.0, 2.0]
 
 
+def test_silence_is_given_up_and_tried_again(server: FakeApiServer, waits: list[float]) -> None:
+    server.failures["/apis"] = [1]
+    api = Api(Access(server.url, "fake", "east"), timeout=0.2, sleep=waits.append)
+    assert api.get("/apis")["kind"] == "APIGroupList"
+    assert len(waits) == 1
+    api.close()
+
+
 def test_what_does_not_pass_is_told(server: FakeApiServer, api: Api, waits: list[float]) -> None:
     server.failures["/api/v1/pods"] = [500] * 9
     with pytest.raises(SourceError, match="answered 500"):

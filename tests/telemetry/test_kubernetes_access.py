@@ -20,6 +20,7 @@ from gpuledger.errors import ConfigError, SourceError
 from gpuledger.telemetry.kubernetes import Options, connect
 from gpuledger.telemetry.kubernetes.access import Access, find, from_kubeconfig, in_cluster
 from gpuledger.telemetry.kubernetes.api import Api
+from gpuledger.telemetry.kubernetes.cluster import ALWAYS, OPTIONAL
 
 pytestmark = pytest.mark.server
 
@@ -154,6 +155,20 @@ def test_the_service_account_of_a_pod(tmp_path: Path) -> None:
     assert find(str(config(tmp_path)), None, environ).server == "https://127.0.0.1:6443"
     with pytest.raises(ConfigError, match="no service account"):
         find(None, None, environ)
+
+
+def test_the_role_in_the_docs_allows_what_is_watched() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text("utf-8")
+    role = yaml.safe_load(page.split("```yaml")[1].split("```")[0])
+    allowed = {
+        (group, resource)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert all(rule["verbs"] == ["get", "list", "watch"] for rule in role["rules"])
+    assert {(one.group, one.plural) for one in ALWAYS} <= allowed
+    assert set(OPTIONAL) <= {group for group, _ in allowed}
 
 
 # ---- TLS

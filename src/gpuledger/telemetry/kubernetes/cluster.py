@@ -28,7 +28,7 @@ from gpuledger.telemetry.kubernetes.api import (
 
 PODS: Final = Resource("", "v1", "pods", "Pod")
 NODES: Final = Resource("", "v1", "nodes", "Node", namespaced=False)
-_ALWAYS: Final = (
+ALWAYS: Final = (
     PODS,
     NODES,
     Resource("", "v1", "namespaces", "Namespace", namespaced=False),
@@ -40,7 +40,7 @@ _ALWAYS: Final = (
     Resource("batch", "v1", "cronjobs", "CronJob"),
 )
 # Groups in which these kinds are watched where the cluster serves them, at the version that it prefers.
-_OPTIONAL: Final = {
+OPTIONAL: Final = {
     "resource.k8s.io": frozenset(DRA_KINDS),
     "jobset.x-k8s.io": frozenset({"JobSet"}),
     "kubeflow.org": frozenset(
@@ -94,12 +94,12 @@ class Discovery:
 
     def wanted(self) -> list[Resource]:
         """Return the resources to watch in this cluster."""
-        found = list(_ALWAYS)
+        found = list(ALWAYS)
         groups = {
             str(one.get("name")): one
             for one in items(self.api.get("/apis", what="the API's groups").get("groups"))
         }
-        for group, kinds in _OPTIONAL.items():
+        for group, kinds in OPTIONAL.items():
             version = text(at(groups.get(group), "preferredVersion", "groupVersion"))
             if version is not None:
                 served = self.served(version)
