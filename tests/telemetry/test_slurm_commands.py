@@ -4,6 +4,7 @@ The commands here are stand-ins: shell scripts that print what the real ones pri
 """
 
 import os
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -299,3 +300,11 @@ def test_now_moves_on(stage: Stage) -> None:
     assert gpu.end == at(300)
     assert gpu.end - gpu.start < timedelta(hours=1)
     assert gpu.start.tzinfo is UTC
+
+
+def test_every_code_is_explained() -> None:
+    root = Path(__file__).parents[2]
+    sources = "".join(path.read_text() for path in (root / "src/gpuledger/telemetry/slurm").glob("*.py"))
+    told = set(re.findall(r'"(slurm-[a-z-]+)"', sources))
+    explained = set(re.findall(r"^\| `(slurm-[a-z-]+)`", (root / "docs/slurm.md").read_text(), re.MULTILINE))
+    assert told == explained

@@ -280,6 +280,16 @@ def test_shorter_steps_sum_to_the_same(slurm: SlurmCluster, history: History) ->
     assert set(pieces.jobs) == set(history.told.jobs)
 
 
+def test_a_day_that_is_not_over_can_be_asked_for(slurm: SlurmCluster, history: History) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=2)
+    records = list(
+        telemetry.collect(history.since, tomorrow, lambda: datetime.now(UTC), commands=environment(slurm))
+    )
+    usage = [record for record in records if isinstance(record, UsageInterval)]
+    assert gpu_seconds(usage) == gpu_seconds(history.told.usage)
+    assert [record.complete for record in records if isinstance(record, telemetry.Covered)] == [True]
+
+
 def test_json_says_the_same(slurm: SlurmCluster, history: History, tmp_path: Path) -> None:
     path = tmp_path / "sacct.json"
     path.write_text(slurm.command("sacct", "-a", "-D", "-S", "now-1day", "--json"))

@@ -60,10 +60,10 @@ def collect(
     """Yield what Slurm knows of [since, until), a `step` at a time, cut at midnights UTC for steps of a day.
 
     First diagnostics of the set-up, then per step NodeIntervals, Jobs, UsageIntervals, Diagnostics, and Covered.
-    Intervals are cut at the step's ends; a job is told in each step that it touches. What still runs ends now.
-    When accounting doesn't answer for a step, what the controller knows is told instead if the step is the present,
-    the step isn't complete, and the next one is tried. Raises SourceError, last, when Slurm told nothing of
-    any step.
+    Intervals are cut at the step's ends; a job is told in each step that it touches. What still runs ends now, and
+    steps that begin in the future are left out. When accounting doesn't answer for a step, the step isn't complete and
+    the next one is tried; for the present, what the controller knows is told instead. Raises SourceError, last, when
+    Slurm told nothing of any step.
     """
     commands, options = commands or Commands(), options or Options()
     notes = Notes("slurm")
@@ -74,6 +74,8 @@ def collect(
     for start, end in _steps(since, until, step):
         notes = Notes(f"slurm {start:%Y-%m-%dT%H:%M}Z")
         asked = now()
+        if start >= asked:
+            break
         yield from _nodes(commands, options, state, notes, start, end, asked)
         whole = False
         try:
