@@ -1,64 +1,63 @@
 -- Accelerators and AI models of ledger rows, in one streaming pass: two hash joins against small tables, and
 -- regular expressions only on texts that a cheap look for a literal let through. Names in braces are filled in by
--- gpuledger.models.recognition from the data files of gpuledger.prices. Only columns that are null are filled.
-WITH named AS (
+-- gpuledgemodels.recognition from the data files of gpuledgeprices. Only columns that are null are filled.
+WITH looked AS (
+    -- Functions of one column, outside CASE: the engine computes them once per distinct text of a Parquet dictionary
+    -- (but not regexp_matches).
     SELECT
         *,
-        -- The source's own word for the instance type; else the meter, as AWS (…BoxUsage:p5.48xlarge) and
-        -- Azure (ND96isr H100 v5) write it; else AWS's sentence.
-        coalesce(
-            lower(x_InstanceType),
-            CASE
-                WHEN contains(SkuPriceDetails, 'nstanceType') THEN lower(coalesce(
-                    SkuPriceDetails ->> '$.InstanceType',
-                    SkuPriceDetails ->> '$.instanceType',
-                    SkuPriceDetails ->> '$.x_InstanceType'
-                ))
-            END,
-            CASE
-                WHEN contains(SkuMeter, ':') THEN lower(split_part(SkuMeter, ':', -1))
-                WHEN starts_with(lower(SkuMeter), 'n') THEN lower(SkuMeter)
-            END,
-            CASE
-                WHEN contains(ChargeDescription, 'xlarge') OR contains(ChargeDescription, '.metal')
-                    THEN nullif(regexp_extract(lower(ChargeDescription), '{aws_types}', 1), '')
-            END
-        ) AS _type,
-        -- The text that may name an accelerator or an AI model. A meter of one word with dashes is a usage type of
-        -- AWS; what describes it says nothing more.
-        CASE
-            WHEN regexp_matches(SkuMeter, '{telling}') THEN lower(SkuMeter)
-            WHEN contains(SkuMeter, '-') AND NOT contains(SkuMeter, ' ') THEN NULL
-            WHEN regexp_matches(ChargeDescription, '{telling}') OR {ai_provider} THEN lower(ChargeDescription)
-        END AS _text,
-        CASE
-            WHEN {consumed_hours} THEN ConsumedQuantity
-            WHEN {priced_hours} THEN PricingQuantity
-        END AS _hours,
-        CASE
-            WHEN {consumed_gpu_hours} THEN ConsumedQuantity
-            WHEN {priced_gpu_hours} THEN PricingQuantity
-        END AS _gpu_hours
+        {types},
+        lower(SkuMeter) AS _meter,
+        lower(ChargeDescription) AS _charge,
+        regexp_extract(SkuMeter, '{telling}') <> '' AS _meter_tells,
+        -- A meter of one word with dashes is a usage type of AWS; what describes it says nothing more.
+        contains(SkuMeter, '-') AND NOT contains(SkuMeter, ' ') AS _usage_type,
+        regexp_extract(ChargeDescription, '{telling}') <> '' OR {ai_provider} AS _charge_tells,
+        {consumed_hours} AS _consumed_hours,
+        {priced_hours} AS _priced_hours,
+        {consumed_gpu_hours} AS _consumed_gpu_hours,
+        {priced_gpu_hours} AS _priced_gpu_hours,
+        regexp_extract(SkuMeter, '{running}') <> '' AS _running,
+        regexp_extract(SkuMeter, '{not_running}') <> ''
+            OR regexp_extract(ServiceName, '{not_running}') <> ''
+            OR regexp_extract(ChargeDescription, '{not_running}') <> '' AS _not_running,
+        regexp_extract(PublisherName, '{hosts}') <> '' AS _by_host
     FROM {relation}
+), named AS (
+    SELECT
+        * EXCLUDE (
+            _meter, _charge, _meter_tells, _usage_type, _charge_tells,
+            _consumed_hours, _priced_hours, _consumed_gpu_hours, _priced_gpu_hours
+        ),
+        {type} AS _type,
+        -- The text that may name an accelerator or an AI model.
+        CASE WHEN _meter_tells THEN _meter WHEN NOT coalesce(_usage_type, false) AND _charge_tells THEN _charge END AS _text,
+        CASE WHEN _consumed_hours THEN ConsumedQuantity WHEN _priced_hours THEN PricingQuantity END AS _hours,
+        CASE
+            WHEN _consumed_gpu_hours THEN ConsumedQuantity
+            WHEN _priced_gpu_hours THEN PricingQuantity
+        END AS _gpu_hours
+    FROM looked
 ), matched AS (
     SELECT
         *,
-        CASE {gpu_sku} END AS _sku,
-        CASE {ai_family} END AS _family
+        CAST(CASE {gpu_sku} END AS INTEGER) AS _sku,
+        CAST(CASE {ai_family} END AS INTEGER) AS _family
     FROM named
 ), worded AS (
     SELECT
         *,
-        CASE {ai_spelling} END AS _spelled,
-        CASE {ai_token} END AS _token,
-        CASE {ai_tier} END AS _tier
+        {ai_spelling} AS _spelled,
+        {ai_token} AS _token,
+        {ai_tier} AS _tier
     FROM matched
 ), keyed AS (
     SELECT *, nullif(trim(regexp_replace(_spelled, '[ _-]+', '-', 'g'), '-'), '') AS _spelling FROM worded
 )
 SELECT
     r.* EXCLUDE (
-        _type, _text, _hours, _gpu_hours, _sku, _family, _spelled, _token, _tier, _spelling
+        {type_columns}, _running, _not_running, _by_host, _type, _text, _hours, _gpu_hours, _sku, _family,
+        _spelled, _token, _tier, _spelling
     ) REPLACE (
         coalesce(r.x_GpuModel, t.gpu_model, {sku_models}[r._sku]) AS x_GpuModel,
         coalesce(r.x_GpuCount, t.gpu_count) AS x_GpuCount,
@@ -76,15 +75,9 @@ SELECT
             WHEN {sku_counts}[r._sku] THEN r._hours
             WHEN t.per_accelerator THEN NULL
             -- Of AWS's usage types with an instance type in them only some are the instance running.
-            WHEN CASE
-                WHEN contains(r.SkuMeter, ':')
-                    THEN NOT regexp_matches(lower(r.SkuMeter), '{running}')
-                ELSE regexp_matches(
-                    lower(concat_ws(' ', r.SkuMeter, r.ServiceName, r.ChargeDescription)), '{not_running}'
-                )
-            END THEN NULL
+            WHEN CASE WHEN contains(r.SkuMeter, ':') THEN NOT r._running ELSE r._not_running END THEN NULL
             -- Somebody else's software on the instance bills hours too (Marketplace).
-            WHEN NOT regexp_matches(lower(r.PublisherName), '{hosts}')
+            WHEN NOT r._by_host
                 AND lower(r.PublisherName) IS DISTINCT FROM lower(coalesce(r.HostProviderName, r.ProviderName))
                 THEN NULL
             WHEN abs(r._hours) >= 1e9 THEN NULL
@@ -103,5 +96,5 @@ SELECT
         coalesce(r.x_ServiceTier, r._tier) AS x_ServiceTier
     )
 FROM keyed AS r
-LEFT JOIN recognized_gpu_types AS t ON t.instance_type = r._type
-LEFT JOIN recognized_ai_models AS m ON m.spelling = r._spelling
+LEFT JOIN (FROM recognized_gpu_types WHERE {any_type}) AS t ON t.instance_type = r._type
+LEFT JOIN (FROM recognized_ai_models WHERE {any_family}) AS m ON m.spelling = r._spelling
