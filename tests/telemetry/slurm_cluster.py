@@ -2,7 +2,7 @@
 
 Everything runs as the current user, in one temporary folder, on free ports of the loopback, and ends with the test
 session: daemons are children that die with us, and what jobs leave behind is found by this cluster's own folder in its
-environment. The GPUs are empty files: Slurm hands them out and accounts for them like real ones.
+environment. What a killed session leaves, the next one removes. The GPUs are empty files: Slurm hands them out and accounts for them like real ones.
 """
 
 import os
@@ -28,6 +28,7 @@ TOOLS = (
     *("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd"),
     *("sacct", "sacctmgr", "scontrol", "sinfo", "squeue", "sbatch", "scancel", "setpriv"),
 )
+_PREFIX = "gl-slurm-"
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 _SLURM_CONF = """\
@@ -124,7 +125,8 @@ class SlurmCluster:
 
     def __init__(self) -> None:
         # Sockets' paths are limited to about 100 characters: pytest's own folders are too deep.
-        self.root = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.root = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        (self.root / "owner").write_text(str(os.getpid()))
         self.env = os.environ | {"PATH": _PATH, "SLURM_CONF": str(self.root / "slurm.conf"), "LC_ALL": "C"}
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.ports = _free_ports(5)
@@ -212,10 +214,7 @@ class SlurmCluster:
         for daemon in reversed(self.daemons.values()):
             daemon.kill()  # nothing of theirs is kept
             daemon.wait(10)
-        for pid in self._leftovers():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.root, ignore_errors=True)
+        _remove(self.root)
 
     def _configure(self) -> None:
         sql, dbd, ctld, first, second = self.ports
@@ -293,21 +292,44 @@ class SlurmCluster:
         )
         return done.stdout.split() == ["idle"] * len(NODES)
 
-    def _leftovers(self) -> Iterator[int]:
-        """Processes whose environment names this cluster's folder: its job steps and their children."""
-        mark = f"SLURM_CONF={self.root}/slurm.conf".encode()
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdecimal() and int(folder.name) != os.getpid():
-                with suppress(OSError):
-                    if mark in (folder / "environ").read_bytes().split(b"\0"):
-                        yield int(folder.name)
-
     def _logs(self) -> str:
         tails = (
             f"== {log.name}\n{log.read_text(errors='replace')[-1500:]}"
             for log in sorted(self.root.glob("*.log"))
         )
         return "\n".join(tails)
+
+
+def _leftovers(root: Path) -> Iterator[int]:
+    """Processes whose environment names a cluster's folder: its job steps and their children."""
+    mark = f"SLURM_CONF={root}/slurm.conf".encode()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    yield int(folder.name)
+
+
+def _remove(root: Path) -> None:
+    for pid in list(_leftovers(root)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def remove_abandoned() -> None:
+    """Remove clusters of sessions that were killed before they could do it, as far as they were ours."""
+    for root in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = root / "owner"
+        if root.stat().st_uid == os.geteuid() and owner.is_file() and not _lives(owner.read_text()):
+            _remove(root)
+
+
+def _lives(pid: str) -> bool:
+    """Whether a process is there and not only its name (a zombie has no command line)."""
+    with suppress(OSError):
+        return bool(Path(f"/proc/{int(pid)}/cmdline").read_bytes())
+    return False
 
 
 def _user() -> str:
@@ -327,6 +349,7 @@ def slurm(request: pytest.FixtureRequest) -> SlurmCluster:
             f"no {', '.join(absent)}: apt-get update && apt-get install -y --no-install-recommends {PACKAGES}"
         )
     if not _running:
+        remove_abandoned()
         cluster = SlurmCluster()
         _running.append(cluster)
         request.config.add_cleanup(cluster.stop)
