@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from random import Random
+from typing import TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.models.allocation_rows import AMOUNTS, T0, by_reference, by_sql, connect, load
 
 from gpuledger.core.allocation import (
     COSTS,
@@ -21,11 +24,11 @@ from gpuledger.core.allocation import (
     apportion,
 )
 from gpuledger.core.usage import NodeInterval, UsageInterval
-from tests.models.allocation_rows import AMOUNTS, T0, by_reference, by_sql, connect, load
 
+Interval = TypeVar("Interval", NodeInterval, UsageInterval)
 NODES = (("east", "n1"), ("east", "n2"), ("west", "n1"))
-thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-ample = settings(max_examples=400, deadline=None)
+thorough = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ample = settings(max_examples=200, deadline=None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ money = st.one_of(
     st.decimals(min_value="-1e12", max_value="1e12", places=18, allow_nan=False, allow_infinity=False),
 )
 quantity = st.one_of(st.none(), st.decimals(min_value="-1e6", max_value="1e6", places=14, allow_nan=False))
-amounts = st.fixed_dictionaries({**dict.fromkeys(COSTS, money), **dict.fromkeys(QUANTITIES, quantity), "x_GpuHours": quantity})
+amounts = st.fixed_dictionaries(
+    {**dict.fromkeys(COSTS, money), **dict.fromkeys(QUANTITIES, quantity), "x_GpuHours": quantity}
+)
 shares = st.one_of(
     st.none(),
     st.sampled_from([Fraction(1), Fraction(1, 7), Fraction(3, 7), Fraction(1, 4), Fraction(1, 48)]),
@@ -76,7 +81,9 @@ def spans(draw: st.DrawFn) -> tuple[timedelta, timedelta]:
 @st.composite
 def charges(draw: st.DrawFn, number: int) -> Charge:
     cluster, node = draw(st.sampled_from(NODES))
-    start, end = draw(st.one_of(spans(), st.integers(0, 23).map(lambda h: (timedelta(hours=h), timedelta(hours=h + 1)))))
+    start, end = draw(
+        st.one_of(spans(), st.integers(0, 23).map(lambda h: (timedelta(hours=h), timedelta(hours=h + 1))))
+    )
     return Charge(
         charge_id=f"c{number}", cluster=cluster, node=node, start=T0 + start, end=T0 + end, amounts=draw(amounts),
         part=draw(st.sampled_from([None, None, None, "gpu", "cpu", "memory"])),
@@ -119,7 +126,10 @@ def usage_intervals(draw: st.DrawFn) -> UsageInterval:
 
 @st.composite
 def prices(draw: st.DrawFn) -> UnitPrice:
-    price = st.one_of(st.none(), st.sampled_from([Decimal(0), Decimal("2.933908"), Decimal("0.031611"), Decimal("0.004237")]))
+    price = st.one_of(
+        st.none(),
+        st.sampled_from([Decimal(0), Decimal("2.933908"), Decimal("0.031611"), Decimal("0.004237")]),
+    )
     return UnitPrice(
         gpu=draw(price), cpu=draw(price), memory=draw(price),
         valid_from=draw(st.one_of(st.none(), offsets.map(lambda offset: T0 + offset))),
@@ -226,19 +236,21 @@ def test_written_ratios_of_a_charge_sum_to_exactly_one(world: World) -> None:
 @ample
 @given(worlds(), st.randoms(use_true_random=False), st.lists(offsets, min_size=1, max_size=4))
 def test_cutting_and_shuffling_intervals_changes_nothing(
-    world: World, random: st.randoms, cuts: list[timedelta]  # type: ignore[valid-type]
+    world: World, random: Random, cuts: list[timedelta]
 ) -> None:
-    def cut(rows: Sequence) -> list:  # type: ignore[type-arg]
+    def cut(rows: Sequence[Interval]) -> list[Interval]:
         pieces = list(rows)
         for moment in (T0 + offset for offset in cuts):
             pieces = [
                 piece
                 for row in pieces
                 for piece in (
-                    (replace(row, end=moment), replace(row, start=moment)) if row.start < moment < row.end else (row,)
+                    (replace(row, end=moment), replace(row, start=moment))
+                    if row.start < moment < row.end
+                    else (row,)
                 )
             ]
-        random.shuffle(pieces)  # type: ignore[attr-defined]
+        random.shuffle(pieces)
         return pieces
 
     again = allocate(world.charges, cut(world.nodes), cut(world.usage), list(world.prices)[::-1])
@@ -253,11 +265,15 @@ def test_a_credit_is_split_as_what_it_credits(world: World) -> None:
     credit = replace(charge, charge_id="credit", amounts=negated)
     rows = allocate([charge, credit], world.nodes, world.usage, world.prices)
     plus, minus = rows_of(rows, charge.charge_id), rows_of(rows, "credit")
-    assert [(row.holder, row.state, row.ratios) for row in plus] == [(row.holder, row.state, row.ratios) for row in minus]
+    assert [(row.holder, row.state, row.ratios) for row in plus] == [
+        (row.holder, row.state, row.ratios) for row in minus
+    ]
     for one, other in zip(plus, minus, strict=True):
         for name in AMOUNTS:
             mine, theirs = one.amounts[name], other.amounts[name]
-            assert (mine is None and theirs is None) or (mine is not None and theirs is not None and mine == -theirs)
+            assert (mine is None and theirs is None) or (
+                mine is not None and theirs is not None and mine == -theirs
+            )
 
 
 @ample
@@ -272,4 +288,5 @@ def test_idle_and_held_hours_never_exceed_the_machine_nor_fall_below_zero(world:
 @given(worlds())
 def test_without_telemetry_cost_is_unknown_not_idle(world: World) -> None:
     for row in allocate(world.charges, [], world.usage, world.prices):
-        assert (row.holder, row.state, row.ratio) == (None, "unknown", 1)
+        assert row.holder is None
+        assert (row.state, row.ratio) == ("unknown", Decimal(1))

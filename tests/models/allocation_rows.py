@@ -124,4 +124,4 @@ def by_reference(allocated: Iterable[Allocated], clusters: dict[str, str]) -> li
 
 
 def _order(row: Row) -> tuple[str, ...]:
-    return tuple("" if value is None else value for value in row[0]) + (row[2],)
+    return (*tuple("" if value is None else value for value in row[0]), row[2])
