@@ -48,6 +48,7 @@ __all__ = [
     "allocate",
     "apportion",
     "efficiency",
+    "share_out",
 ]
 
 COSTS: Final = ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "PricingCurrencyEffectiveCost")
@@ -382,3 +383,20 @@ def _text(value: int, decimals: int) -> str:
     """The integer with that many decimals, without trailing zeros."""
     whole, rest = divmod(value, 10**decimals)
     return f"{whole}.{rest:0{decimals}}".rstrip("0") if rest else str(whole)
+
+
+def share_out(
+    amounts: Mapping[str, Decimal | None], weights: Mapping[str, int]
+) -> dict[str, dict[str, Decimal | None]]:
+    """Share amounts that nobody holds among named targets by weight, exactly; ties in the order of the names.
+
+    Weights of zero and below take nothing. Empty when no target can take anything: it stays with nobody.
+    """
+    weighed = sorted((target, weight) for target, weight in weights.items() if weight > 0)
+    shared: dict[str, dict[str, Decimal | None]] = {target: {} for target, _ in weighed}
+    for name, amount in amounts.items():
+        whole = as_int(amount, _scale(name))
+        parts = apportion(abs(whole or 0), [weight for _, weight in weighed]) if weighed else []
+        for (target, _), part in zip(weighed, parts, strict=True):
+            shared[target][name] = None if whole is None else _decimal(name, whole, part)
+    return shared

@@ -192,6 +192,18 @@ class Allocation:
         return names
 
 
+def focus_rows(con: Connection, origin: str, key: str = "x_OriginChargeId") -> str:
+    """Return a query that gives the rows of `allocated` as full FOCUS rows, with all else as in their origin.
+
+    `origin` is the relation of ledger rows that the charges came from; its column `key` has their charge_id.
+    """
+    ours = [row[0] for row in con.execute("DESCRIBE allocated").fetchall()]
+    theirs = {row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()}
+    replaced = ", ".join(f"a.{name} AS {name}" for name in ours if name in theirs)
+    added = "".join(f", a.{name}" for name in ours if name not in theirs)
+    return f"SELECT o.* REPLACE ({replaced}){added} FROM allocated AS a JOIN {origin} AS o ON o.{key} = a.x_OriginChargeId"
+
+
 def _names(batch: Batch) -> dict[str, str]:
     cut = batch.grid_us <= 0
     since, until = _moment(batch.since_us), _moment(batch.until_us)

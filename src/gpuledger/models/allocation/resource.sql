@@ -29,7 +29,7 @@ SELECT
     alloc_dec18(alloc_signed(c.ListCost, {list})) AS ListCost,
     alloc_dec18(alloc_signed(c.ContractedCost, {contracted})) AS ContractedCost,
     alloc_nano(k.nano_hours) AS claimed_hours,
-    alloc_nano(alloc_used_hours(CAST(k.requested // 100000000000000 AS DECIMAL(38, 14)))) AS requested_hours,
+    alloc_nano(CAST((k.requested + 180000000000000) // 360000000000000 AS BIGINT)) AS requested_hours,
     alloc_nano(alloc_used_hours(k.used)) AS used_hours
 FROM amount AS a
 JOIN alloc_charge AS c USING (charge_no)
