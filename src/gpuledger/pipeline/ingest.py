@@ -17,7 +17,7 @@ from gpuledger.core.contracts import Delivery, FileConnector, Tree
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import ConflictError, SourceError
-from gpuledger.pipeline import enrich, mapping, native
+from gpuledger.pipeline import enrich, mapping, native, written
 from gpuledger.pipeline.locations import clear, content_id
 from gpuledger.pipeline.store import DataFile, Store, Unit, slug
 
@@ -210,7 +210,7 @@ class _Run:
             self._commit(_COSTS, source, identity, costs, told=True)
             report.diagnostics += list(self._overlaps(source, costs))
 
-    def _source_name(self, costs: mapping.Mapped) -> str:
+    def _source_name(self, costs: written.Mapped) -> str:
         """Name the source: as told, as the manifest calls the export, or after the billing account.
 
         A restated file of the same account thus replaces the earlier one whatever its name is.
@@ -226,7 +226,7 @@ class _Run:
             return slug(f"{self.connector.TYPE}-{len(costs.accounts)}-accounts-{together}")
         return slug(f"{self.connector.TYPE}-{Path(self.delivery.files[0].path).name.split('.')[0]}")
 
-    def _commit(self, table: str, source: str, identity: str, mapped: mapping.Mapped, *, told: bool) -> None:
+    def _commit(self, table: str, source: str, identity: str, mapped: written.Mapped, *, told: bool) -> None:
         """Replace the units in the ledger. A delivery is told by its charges; commitments alone by themselves."""
         moment = self.delivery.delivered_at or datetime.now(UTC)
         order = int(moment.timestamp() * 1_000_000)
@@ -271,7 +271,7 @@ class _Run:
                         )
                     )
 
-    def _note(self, mapped: mapping.Mapped, period: str) -> dict[str, Any]:
+    def _note(self, mapped: written.Mapped, period: str) -> dict[str, Any]:
         totals = [
             {
                 "currency": t.currency,
@@ -292,7 +292,7 @@ class _Run:
             "totals": totals,
         }
 
-    def _overlaps(self, source: str, costs: mapping.Mapped) -> Iterator[Diagnostic]:
+    def _overlaps(self, source: str, costs: written.Mapped) -> Iterator[Diagnostic]:
         """Warn when another source holds charges of the same account and period: they would count twice."""
         units = self.store.units(_COSTS)
         told = set()

@@ -20,7 +20,7 @@ from gpuledger.focus.schema import create_columns
 from gpuledger.pipeline import costs as cost_queries
 from gpuledger.pipeline.ingest import Options, Report, ingest
 from gpuledger.pipeline.locations import open_tree
-from gpuledger.pipeline.store import TABLES, Store, Unit
+from gpuledger.pipeline.store import TABLES, Store, Unit, scan
 
 _NO_LEDGER = "Ingest a bill first: gpuledger ingest --type TYPE PATH. Or try the example: gpuledger demo."
 
@@ -102,8 +102,7 @@ class Ledger:
             version = as_of if table == "cost_and_usage" or isinstance(as_of, datetime) else None
             files = self.store.readable(table, version, self.cache)
             if files:
-                scan = f"read_parquet({duckdb.literals(files)}, hive_partitioning = true, hive_types_autocast = false)"
-                con.execute(f"CREATE VIEW {table} AS SELECT * FROM {scan}")
+                con.execute(f"CREATE VIEW {table} AS SELECT * FROM {scan(table, files, hive=True)}")
             else:
                 con.execute(f"CREATE TABLE {table} ({create_columns(columns)})")
         return con

@@ -147,7 +147,7 @@ def _text(
     ]
     if getattr(connector, "KEEP_UNKNOWN", False):
         rest = [(name, f"c{place}") for place, name in enumerate(shape.header) if place not in known and name]
-        wanted.append(f"{_map_of(_unique(rest))} AS _unknown")
+        wanted += [f"{_map_of(_unique(rest))} AS _unknown"] if rest else []
     missing = [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
     con.execute(f"COPY (SELECT {', '.join(wanted)} FROM {scan}) TO {duckdb.literal(out)} ({SCRATCH})")
     native.diagnostics += rejects(con, shown, shape)
@@ -234,9 +234,8 @@ def _parquet(con: duckdb.Connection, shown: str, path: Path, connector: FileConn
     wanted += [f"NULL::VARCHAR AS {quoted(name)}" for name in _absent(connector, found)]
     if getattr(connector, "KEEP_UNKNOWN", False):
         rest = sorted(native.unknown_columns & set(types))
-        wanted.append(
-            f"{_map_of([(name, _as_text(quoted(name), types[name])) for name in rest])} AS _unknown"
-        )
+        cells = [(name, _as_text(quoted(name), types[name])) for name in rest]
+        wanted += [f"{_map_of(cells)} AS _unknown"] if rest else []
     for name, places in _prefixed(connector, list(types)).items():
         cells = [(key, _as_text(quoted(list(types)[place]), "")) for place, key in places]
         wanted.append(f"{_map_of(cells)} AS {quoted(name)}")

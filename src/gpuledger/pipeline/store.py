@@ -63,6 +63,22 @@ class DataFile:
     billing_period: str
 
 
+def scan(table: str, files: Sequence[str], *, hive: bool = False, filename: bool = False) -> str:
+    """SQL that reads data files of a table, in the types of its columns.
+
+    Files hold the columns that their delivery says something about; others are null, as Delta has it. `hive` adds the
+    partition columns, which the files' places tell.
+    """
+    names = [column for column in TABLES[table] if column.name not in PARTITION_COLUMNS]
+    fields = ", ".join(
+        f"'{column.name}': {{name: '{column.name}', type: '{column.sql_type}', default_value: NULL}}"
+        for column in names
+    )
+    listed = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+    options = f"hive_partitioning = {str(hive).lower()}, hive_types_autocast = false, filename = {str(filename).lower()}"
+    return f"read_parquet({listed}, schema = MAP {{{fields}}}, {options})"
+
+
 class Store:
     """The tables of one ledger, on a local folder or an object store."""
 

@@ -60,7 +60,8 @@ def select(columns: Mapping[str, str], part: str) -> str:
         for name, kind in given.items()
         if kind == "VARCHAR" and (reader := _READ.get(kinds.get(name, "")))
     ]
-    values.append(f"nullif(concat_ws('; ', {', '.join(issues or ['NULL'])}), '') AS x_DataIssues")
+    if issues:
+        values.append(f"nullif(concat_ws('; ', {', '.join(issues)}), '') AS x_DataIssues")
     values.append("_label AS x_SourceVersion")
     if "_unknown" in columns:
         values.append("_unknown AS x_Native")

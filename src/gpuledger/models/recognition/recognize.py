@@ -118,12 +118,16 @@ def seen(con: Connection, relation: str, few: Collection[str], given: Collection
 
     Columns among `TEXTS` that are in `few` have few distinct texts; the others may hold anything.
     """
-    types, skus, families, gpu_hours = set(), set(), set(), False
-    patterns, vendors = _sku_cases(Seen().skus), _family_cases(Seen().families)
+    types: set[str] = set()
+    skus: set[int] = set()
+    families: set[int] = set()
+    gpu_hours, anything = False, Seen()
+    patterns, vendors = _sku_cases(anything.skus), _family_cases(anything.families)
     for column in (name for name in TEXTS if name in given):
         if column not in few:
-            types |= {column} & Seen().types
-            skus, families = (Seen().skus, Seen().families) if column in _NAMING else (skus, families)
+            types |= {column} & anything.types
+            skus |= anything.skus if column in _NAMING else set()
+            families |= anything.families if column in _NAMING else set()
             gpu_hours |= column in _UNITS
             continue
         con.execute(f"CREATE OR REPLACE TEMP TABLE seen_texts AS SELECT DISTINCT {column} FROM {relation}")
@@ -134,7 +138,8 @@ def seen(con: Connection, relation: str, few: Collection[str], given: Collection
             texts = f"SELECT lower({column}) AS _text FROM seen_texts"
             found = con.execute(f"SELECT DISTINCT CASE {patterns} END, CASE {vendors} END FROM ({texts})")
             for sku, family in found.fetchall():
-                skus, families = skus | {sku} - {None}, families | {family} - {None}
+                skus |= {sku} - {None}
+                families |= {family} - {None}
         if column in _UNITS:
             hours = f"SELECT 1 FROM seen_texts WHERE {_one_of(column, GPU_HOURS)} LIMIT 1"
             gpu_hours |= bool(con.execute(hours).fetchall())
