@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from gpuledger.core.money import total as exact_total
 from gpuledger.core.windows import Window
 from gpuledger.engines import duckdb
 from gpuledger.errors import UsageError
@@ -137,7 +138,7 @@ def ask(con: duckdb.Connection, relation: str, question: Question) -> Answer:
     answer.charges = sum(row[-1] for row in rows)
     if len(currency) <= 1:
         costs = [row[-2] for row in rows if row[-2] is not None]
-        answer.total = sum(costs, Decimal(0)) if costs else None
+        answer.total = exact_total(costs) if costs else None
     return answer
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from gpuledger.core.money import total as exact_total
 from gpuledger.core.windows import Window
 from gpuledger.engines import duckdb
 from gpuledger.errors import LedgerError
@@ -114,6 +115,6 @@ def _share(cost: Decimal | None, total: Decimal) -> Decimal | None:
 def _top(rows: list[dict[str, Any]], total: Decimal) -> list[dict[str, Any]]:
     if len(rows) <= _TOP:
         return rows
-    rest = sum((row["cost"] or Decimal(0) for row in rows[_TOP:]), Decimal(0))
+    rest = exact_total(row["cost"] or Decimal(0) for row in rows[_TOP:])
     name = f"{len(rows) - _TOP} more"
     return [*rows[:_TOP], {"name": name, "cost": rest, "share_percent": _share(rest, total)}]

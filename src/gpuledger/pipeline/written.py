@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from gpuledger.core.contracts import FileConnector
+from gpuledger.core.money import total as exact_total
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError
@@ -75,7 +76,7 @@ def _totals(groups: Sequence[tuple[Any, ...]], files: Sequence[DataFile]) -> lis
 def _sum(groups: Sequence[tuple[Any, ...]], place: int) -> Decimal | None:
     """Add one column up; None when no row has a value."""
     values = [group[place] for group in groups if group[place] is not None]
-    return sum(values, Decimal(0)) if values else None
+    return exact_total(values) if values else None
 
 
 def _row_issues(con: duckdb.Connection, relation: str) -> list[Diagnostic]:
