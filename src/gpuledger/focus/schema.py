@@ -71,6 +71,25 @@ _CANONICAL_TAGS: Final = _columns(
     ("x_Job", TEXT, "job from the configured tag aliases"),
 )
 
+# What allocation adds to a charge that it splits; null in rows that nobody split.
+_ALLOCATION: Final = _columns(
+    ("x_JobId", TEXT, "job that holds this part of the charge"),
+    ("x_AllocationState", TEXT, "'running', 'held', 'idle', 'unknown' or 'overhead'"),
+    ("x_Cluster", TEXT, "cluster of the machine"),
+    ("x_Node", TEXT, "node name of the machine"),
+    ("x_Attempt", "BIGINT", "attempt of the job, from 1"),
+    ("x_Namespace", TEXT, "Kubernetes namespace of the holder"),
+    ("x_Pod", TEXT, "pod of the holder"),
+    ("x_Container", TEXT, "container of the holder, where told apart"),
+    ("x_GpuCost", MONEY, "part of EffectiveCost that pays for accelerators"),
+    ("x_CpuCost", MONEY, "part of EffectiveCost that pays for cores"),
+    ("x_MemoryCost", MONEY, "part of EffectiveCost that pays for memory"),
+    ("x_HeldGpuHours", QUANTITY, "accelerator hours held, as telemetry saw them"),
+    ("x_MeasuredGpuHours", QUANTITY, "of these, hours whose use was measured"),
+    ("x_UsedGpuHours", QUANTITY, "accelerator hours used; null when nobody measured"),
+    ("x_OverCapacity", "BOOLEAN", "claims exceeded the machine and were scaled down"),
+)
+
 _NATIVE: Final = _columns(
     ("x_Native", TAGS, "native columns worth keeping that FOCUS has no column for"),
 )
@@ -179,6 +198,7 @@ _FOCUS_CONTRACT_COMMITMENT: Final = _columns(
 )
 
 LEDGER_COST_AND_USAGE: Final = _FOCUS_COST_AND_USAGE + _PROVENANCE + _GPU_AND_AI + _CANONICAL_TAGS + _NATIVE
+ALLOCATED_COST: Final = LEDGER_COST_AND_USAGE + _ALLOCATION
 LEDGER_CONTRACT_COMMITMENT: Final = _FOCUS_CONTRACT_COMMITMENT + _PROVENANCE + _NATIVE
 
 # Delta partition columns, in this order, for both tables.

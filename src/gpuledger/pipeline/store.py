@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from gpuledger.core.usage_tables import TELEMETRY_TABLES
 from gpuledger.errors import ConflictError, LedgerError
 from gpuledger.focus.schema import (
+    ALLOCATED_COST,
     LEDGER_CONTRACT_COMMITMENT,
     LEDGER_COST_AND_USAGE,
     PARTITION_COLUMNS,
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 TABLES: Mapping[str, tuple[LedgerColumn, ...]] = {
     "cost_and_usage": LEDGER_COST_AND_USAGE,
     "contract_commitment": LEDGER_CONTRACT_COMMITMENT,
+    "estimated_cost": LEDGER_COST_AND_USAGE,
+    "allocated_cost": ALLOCATED_COST,
+    **TELEMETRY_TABLES,
 }
 _RETRIES = 20
 # History and superseded files stay readable: `--as-of` and `ledger history` rest on them.

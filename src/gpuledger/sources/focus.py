@@ -55,15 +55,32 @@ def select(columns: Mapping[str, str], part: str) -> str:
         found |= {name: quoted(name) for name in ("Tags", "AllocatedTags") if given.get(name) == "VARCHAR"}
     values = [f"{value} AS {quoted(name)}" for name, value in found.items()]
     kinds = {column.name: column.sql_type.partition("(")[0] for column in ledger}
-    issues = [
-        f"issue('{name}', {quoted(name)}, {'quantity' if 'Quantity' in name else reader}({quoted(name)}))"
+    read = {
+        name: "quantity" if "Quantity" in name else reader
         for name, kind in given.items()
         if kind == "VARCHAR" and (reader := _READ.get(kinds.get(name, "")))
-    ]
-    if issues:
-        values.append(f"nullif(concat_ws('; ', {', '.join(issues)}), '') AS x_DataIssues")
+    }
+    if read:
+        values.append(f"{_issues(read)} AS x_DataIssues")
     values.append("_label AS x_SourceVersion")
     if "_unknown" in columns:
         values.append("_unknown AS x_Native")
     kind = "IS NOT NULL" if part else "IS NULL"
     return f"SELECT {', '.join(values)}, _file, _row FROM native WHERE ContractCommitmentId {kind}"
+
+
+def _issues(read: Mapping[str, str]) -> str:
+    """SQL of x_DataIssues for columns of text and the macros that read them."""
+    told = [f"issue('{name}', {quoted(name)}, {macro}({quoted(name)}))" for name, macro in read.items()]
+    # Hardly any row has an issue. So two cheap tests first: a cell that can't be read, or more digits than are stored.
+    unread = [
+        f"{quoted(name)} IS NOT NULL AND {macro}({quoted(name)}) IS NULL" for name, macro in read.items()
+    ]
+    long = [
+        f"length({quoted(name)}) > 19 AND length({quoted(name)}) - instr({quoted(name)}, '.') > 18"
+        for name, macro in read.items()
+        if macro != "instant"
+    ]
+    return (
+        f"CASE WHEN {' OR '.join([*unread, *long])} THEN nullif(concat_ws('; ', {', '.join(told)}), '') END"
+    )
