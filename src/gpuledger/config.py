@@ -9,10 +9,12 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gpuledger.errors import ConfigError
 
@@ -76,12 +78,62 @@ class TagsSection(Section):
     )
 
 
+class PriceSection(Section):
+    """`[[prices.custom]]`: what machines cost you. Exactly as entered; write more than 15 digits as text."""
+
+    instance_type: str | None = Field(None, description="instance type; the price is per instance and hour")
+    gpu_model: str | None = Field(
+        None, description="or an accelerator, such as H100; the price is per card and hour"
+    )
+    region: str | None = Field(None, description="region that the price holds in; everywhere if not given")
+    spot: bool | None = Field(
+        None, description="true: spot machines only; false: others only; both if not given"
+    )
+    usd_per_hour: Decimal = Field(ge=0, lt=10**9, max_digits=27, decimal_places=18, description="USD an hour")
+    valid_from: datetime | None = Field(
+        None, description="since when, a date or time (UTC); always if not given"
+    )
+
+    @field_validator("valid_from", mode="before")
+    @classmethod
+    def _whole_day(cls, value: object) -> object:
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return datetime.combine(value, time(), UTC)
+        return value
+
+    @field_validator("valid_from")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+    @model_validator(mode="after")
+    def _of_one_thing(self) -> "PriceSection":
+        if (self.instance_type is None) == (self.gpu_model is None):
+            raise ValueError("a price is of an instance_type or of a gpu_model")
+        return self
+
+
+class PricesSection(Section):
+    """`[prices]`: how machines that run are priced before their bill comes (see docs/metering.md)."""
+
+    learn_days: int = Field(
+        30, ge=0, le=400, description="days of bills that your effective rates are learnt from; 0: none"
+    )
+    prefer_custom: bool = Field(
+        default=False, description="true: [[prices.custom]] comes before rates learnt from bills"
+    )
+    custom: list[PriceSection] = Field(
+        default_factory=list, description="prices of your own, see [[prices.custom]]"
+    )
+
+
 class Config(Section):
     """The whole of gpuledger.toml."""
 
     ledger: LedgerSection = Field(default_factory=lambda: LedgerSection.model_validate({}))
     sources: dict[str, SourceSection] = Field(default_factory=dict)
     tags: TagsSection = Field(default_factory=lambda: TagsSection.model_validate({}))
+    prices: PricesSection = Field(default_factory=lambda: PricesSection.model_validate({}))
 
 
 def load(path: str | None = None) -> Config:
@@ -151,6 +203,7 @@ def explain(path: str | None, config: Config, environ: Mapping[str, str]) -> Ite
             }
         for key, value in (source.model_extra or {}).items():
             yield _setting(f"sources.{name}.{key}", key, value, str(file), environ)
+    yield from _prices(config.prices, str(file))
     for key, names in config.tags.aliases.items():
         yield {
             "key": f"tags.aliases.{key}",
@@ -169,6 +222,23 @@ def explain(path: str | None, config: Config, environ: Mapping[str, str]) -> Ite
                 "state": "ok",
                 "hint": "",
             }
+
+
+def _prices(prices: PricesSection, file: str) -> Iterator[dict[str, Any]]:
+    for name in ("learn_days", "prefer_custom"):
+        origin = f"file {file}" if name in prices.model_fields_set else "default"
+        value = getattr(prices, name)
+        yield {"key": f"prices.{name}", "value": value, "origin": origin, "state": "ok", "hint": ""}
+    for price in prices.custom:
+        said = [price.instance_type or price.gpu_model, price.region, f"since {price.valid_from}"]
+        shown = ", ".join(str(word) for word in said[: 3 if price.valid_from else 2] if word)
+        yield {
+            "key": "prices.custom",
+            "value": f"{shown}: {price.usd_per_hour} USD/h",
+            "origin": f"file {file}",
+            "state": "ok",
+            "hint": "",
+        }
 
 
 def _setting(full: str, key: str, value: object, file: str, environ: Mapping[str, str]) -> dict[str, Any]:
