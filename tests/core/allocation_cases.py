@@ -7,8 +7,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from tests.core.kubernetes_objects import START, job, ran, t, watched
+
 from gpuledger.core.allocation import Allocated, Charge, UnitPrice, allocate
-from gpuledger.core.sharing import claim_share, hami_share, mig_share
+from gpuledger.core.sharing import claim_share, effective_request, hami_share, mig_share
 from gpuledger.core.usage import NodeInterval, Sharing, UsageInterval
 
 T0 = datetime(2026, 10, 1, tzinfo=UTC)
@@ -156,9 +158,66 @@ SHORT_LIFE = Case(
     (pod("a", (0, 0.5), requested=Decimal(4)),),
 )
 WAITING = Case((charge("80"),), (node(),), (pod("gang", requested=Decimal(8), state="held"),))
+BUSY = replace(WHOLE, usage=tuple(card("train", device, used=Decimal(1)) for device in range(8)))
+# 31 days of eight cards at a dollar each; ten days of all cards, five of two, the rest nobody's.
+MONTH = Case(
+    (charge(Decimal(744 * 8), end=T0 + 744 * HOUR),),
+    (node(end=T0 + 744 * HOUR),),
+    (pod("long", (12, 252), requested=Decimal(8)), pod("short", (300.5, 420.5), requested=Decimal(2))),
+)
+# Google and others bill cards, cores and memory apart: each row goes by its own resource, and no price is needed.
+PARTS = Case(
+    (charge("8", part="gpu"), charge("9.6", "cpu", part="cpu"), charge("4.096", "memory", part="memory")),
+    (node(),),
+    PRICED.usage,
+    (),
+)
+# The larger of init containers and main ones is reserved for the pod's whole life: max(8 + 0.5, 2 + 1 + 0.5).
+INIT = Case(
+    (charge("96"),),
+    (node(),),
+    (
+        pod(
+            "a",
+            resource="cpu",
+            requested=effective_request(
+                [Decimal(2), Decimal(1)], [(Decimal("0.5"), True), (Decimal(8), False)]
+            ),
+        ),
+    ),
+    (UnitPrice(gpu=Decimal(0), cpu=Decimal(1), memory=Decimal(0)),),
+)
+
+
+def ray() -> Case:
+    """A RayJob as an API server tells of it: its cluster owns a head without cards, and workers with four and two.
+
+    Each asks for two cores and 4 GiB; the second worker starts half an hour later.
+    """
+    ray_job = job("RayJob", "tune", t(0))
+    cluster = job("RayCluster", "tune-x", t(0), owner=ray_job)
+    pods = (
+        (0, "tune-x-head", 0),
+        (0, "tune-x-worker-a", 4),
+        (30, "tune-x-worker-b", 2),
+    )
+    seen = [(0, ray_job), (0, cluster)]
+    seen += [
+        (minute + 1, ran(name, minute + 1, None, owner=cluster, gpus=gpus)) for minute, name, gpus in pods
+    ]
+    records = watched(*seen, cluster="east").records(START, START + HOUR)
+    return Case(
+        (charge(AN_HOUR, start=START, end=START + HOUR),),
+        (node(start=START, end=START + HOUR),),
+        tuple(records.usages),
+        (CUSTOM,),
+    )
+
+
+RAY = ray()
 GOLDEN = {
     "whole": WHOLE, "mig-single": MIG_SINGLE, "mig-mixed": MIG_MIXED, "hami": HAMI, "time-sliced": TIME_SLICED,
-    "claim": CLAIM, "jobset": JOBSET, "restart": RESTART, "priced": PRICED, "spot": SPOT, "clusters": CLUSTERS,
-    "crowded": CROWDED, "unknown-slice": UNKNOWN_SLICE, "partly-seen": PARTLY_SEEN, "short-life": SHORT_LIFE,
-    "waiting": WAITING,
+    "claim": CLAIM, "jobset": JOBSET, "ray": RAY, "restart": RESTART, "init": INIT, "priced": PRICED, "spot": SPOT,
+    "clusters": CLUSTERS, "busy": BUSY, "month": MONTH, "parts": PARTS, "crowded": CROWDED, "unknown-slice": UNKNOWN_SLICE,
+    "partly-seen": PARTLY_SEEN, "short-life": SHORT_LIFE, "waiting": WAITING,
 }  # fmt: skip

@@ -8,16 +8,21 @@ from fractions import Fraction
 import pytest
 from tests.core.allocation_cases import (
     AN_HOUR,
+    BUSY,
     CLAIM,
     CLUSTERS,
     CROWDED,
     HAMI,
     HOUR,
+    INIT,
     JOBSET,
     MIG_MIXED,
     MIG_SINGLE,
+    MONTH,
     PARTLY_SEEN,
+    PARTS,
     PRICED,
+    RAY,
     RESTART,
     SHORT_LIFE,
     SPOT,
@@ -101,6 +106,30 @@ def test_a_gang_on_two_machines_is_one_job_with_a_row_per_pod() -> None:
     assert sum(hour for hour in hours if hour is not None) == 16
 
 
+def test_a_ray_job_has_the_pods_of_its_cluster() -> None:
+    rows = RAY.rows()
+    assert {row.holder.job_id for row in rows if row.holder} == {"east/RayJob/tune"}
+    shape = 2 * Decimal("0.03") + 4 * Decimal("0.004")
+    assert costs(rows) == {
+        "tune-x-head": shape,
+        "tune-x-worker-a": 4 * Decimal("2.50") + shape,
+        "tune-x-worker-b": (2 * Decimal("2.50") + shape) / 2,
+        "idle": AN_HOUR - Decimal("12.5") - shape * 5 / 2,
+    }
+
+
+def test_a_month_long_charge_goes_to_who_held_the_machine_in_the_month() -> None:
+    rows = MONTH.rows()
+    assert costs(rows) == {
+        "long": Decimal(240 * 8),
+        "short": Decimal(120 * 2),
+        "idle": Decimal(744 * 8 - 240 * 8 - 120 * 2),
+    }
+    # As the same month in 744 charges of an hour.
+    hours = tuple(charge("8", f"h{hour}", hour) for hour in range(744))
+    assert costs(replace(MONTH, charges=hours).rows()) == costs(rows)
+
+
 def test_attempts_are_told_apart_and_the_gap_between_them_is_idle() -> None:
     rows = RESTART.rows()
     assert [(row.holder and row.holder.attempt, row.amounts["BilledCost"]) for row in rows] == [
@@ -156,15 +185,11 @@ def test_an_init_container_reserves_for_the_whole_pod() -> None:
     assert effective_request([Decimal(2), Decimal(1)], [(Decimal(3), False), sidecar]) == Decimal("3.5")
     assert effective_request([Decimal(1)], [sidecar, sidecar], overhead=Decimal("0.25")) == Decimal("2.25")
     assert effective_request([]) == 0
-    prices = (UnitPrice(gpu=Decimal(0), cpu=Decimal(1), memory=Decimal(0)),)
-    asked = effective_request([Decimal(2), Decimal(1)], [sidecar, (Decimal(8), False)])
-    found = costs(allocate([charge("96")], [node()], [pod("a", resource="cpu", requested=asked)], prices))
-    assert found == {"a": Decimal("8.5"), "idle": Decimal("87.5")}
+    assert costs(INIT.rows()) == {"a": Decimal("8.5"), "idle": Decimal("87.5")}
 
 
 def test_eight_busy_cards_are_fully_used() -> None:
-    busy = tuple(card("train", device, used=Decimal(1)) for device in range(8))
-    row = replace(WHOLE, usage=busy).rows()[0]
+    row = BUSY.rows()[0]
     assert row.used is not None
     assert row.measured is not None
     assert (row.held, row.measured, row.used) == (8 * 10**9,) * 3
@@ -232,10 +257,11 @@ def test_a_waiting_gang_costs_and_is_told_apart() -> None:
 
 
 def test_a_charge_for_one_resource_goes_to_its_holders() -> None:
-    rows = replace(PRICED, charges=(charge("8", part="gpu"), charge("9.6", "cpu", part="cpu"))).rows()
-    by_charge = {(row.charge_id, row.state): row.amounts["BilledCost"] for row in rows}
-    assert by_charge == {
-        ("c", "running"): Decimal(2), ("c", "idle"): Decimal(6), ("cpu", "running"): Decimal("2.4"), ("cpu", "idle"): Decimal("7.2"),
+    paid = {(row.charge_id, row.state): row.amounts["BilledCost"] for row in PARTS.rows()}
+    assert paid == {
+        ("c", "running"): Decimal(2), ("c", "idle"): Decimal(6),
+        ("cpu", "running"): Decimal("2.4"), ("cpu", "idle"): Decimal("7.2"),
+        ("memory", "running"): Decimal("1.024"), ("memory", "idle"): Decimal("3.072"),
     }  # fmt: skip
 
 
