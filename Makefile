@@ -10,11 +10,14 @@ ARGS ?=
 # What the tests find their servers and sample data by. A test whose server is missing skips and says so.
 export AZURITE ?= $(CURDIR)/.ci/tools/node_modules/.bin/azurite-blob
 export FOCUS_VALIDATOR ?= $(CURDIR)/.venv-focus-validator/bin/focus-validator
+export KUBECOST_CLIENT ?= $(CURDIR)/.venv-kubecost-client/bin/python
 export GPULEDGER_SHARED ?= $(abspath $(CURDIR)/../shared)
 
 # The official FOCUS validator needs Python 3.12 or newer, and an environment of its own.
 VALIDATOR := .venv-focus-validator
 NEWER = $(firstword $(foreach p,python3.12 python3.13 python3.14 python3 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python),$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $(p))))
+# A published client of OpenCost's API, which the tests point at `gpuledger serve`; its pins are not ours.
+CLIENT := .venv-kubecost-client
 AZURITE_VERSION := 3.35.0
 
 .DEFAULT_GOAL := help
@@ -44,7 +47,7 @@ format: $(VENV)/.installed ## format, and mend what ruff can
 bench: $(VENV)/.installed ## every benchmark, one after another (ARGS=name for one)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-servers: .ci/tools/.azurite-$(AZURITE_VERSION) $(VALIDATOR)/.installed ## what the full test suite talks to: azurite (npm) and the official FOCUS validator
+servers: .ci/tools/.azurite-$(AZURITE_VERSION) $(VALIDATOR)/.installed $(CLIENT)/.installed ## what the full test suite talks to: azurite (npm), the official FOCUS validator, a client of OpenCost's API
 
 lock: ## renew requirements/*.txt (needs uv; ARGS=--upgrade for newer versions)
 	@test -n "$(UV)" || { echo "Hint: pip install uv" >&2; exit 1; }
@@ -52,6 +55,8 @@ lock: ## renew requirements/*.txt (needs uv; ARGS=--upgrade for newer versions)
 	@$(call compile,dev) pyproject.toml --extra bigquery --group dev --constraint requirements/runtime.txt
 	@cd tests/focus/official && $(UV) pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" $(ARGS) focus-validator.in --output-file focus-validator.txt
+	@cd tests/surfaces/kubecost_client && $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" $(ARGS) kubecost-client.in --output-file kubecost-client.txt
 
 compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(ARGS) --output-file requirements/$(1).txt
@@ -81,6 +86,10 @@ $(VALIDATOR)/.installed: tests/focus/official/focus-validator.txt
 		rm -rf $(VALIDATOR) && $(NEWER) -m venv $(VALIDATOR) && \
 		$(VALIDATOR)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< && touch $@; \
 	fi
+
+$(CLIENT)/.installed: tests/surfaces/kubecost_client/kubecost-client.txt
+	$(call create,$(CLIENT),$<)
+	@touch $@
 
 .ci/tools/.azurite-$(AZURITE_VERSION):
 	@command -v npm >/dev/null || { echo "Hint: azurite needs Node.js and npm" >&2; exit 1; }
