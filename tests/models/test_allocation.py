@@ -235,6 +235,29 @@ def test_focus_rows_keep_all_that_is_the_origins(con: duckdb.DuckDBPyConnection)
     ) == [("east/train", "running", Decimal(40))]
 
 
+def test_what_a_provider_split_already_is_summed_back_and_counts_once(con: duckdb.DuckDBPyConnection) -> None:
+    """As docs/allocation.md says: shares of one origin become one charge, others stay as they are."""
+    parts = (
+        charge("60", "pod-a"),
+        charge("20", "pod-b"),
+        charge("18.32", "unused"),
+        charge("98.32", "other", 1),
+    )
+    given = inputs(con, replace(WHOLE, charges=parts))
+    con.execute("ALTER TABLE charges ADD COLUMN origin VARCHAR")
+    con.execute("UPDATE charges SET origin = 'host' WHERE charge_id <> 'other'")
+    sums = ", ".join(f"sum({name}) AS {name}" for name in COSTS)
+    con.execute(
+        f"""CREATE VIEW whole AS SELECT coalesce(origin, charge_id) AS charge_id, cluster, node, ChargePeriodStart,
+            ChargePeriodEnd, {sums} FROM charges GROUP BY ALL"""
+    )
+    rows = by_sql(con, replace(given, charges="whole"))
+    assert [(row[0], row[1][0]) for row in rows] == [
+        (("host", "running", "east/uid-train"), Decimal("98.32")),
+        (("other", "idle", None), Decimal("98.32")),
+    ]
+
+
 @pytest.mark.parametrize(
     ("method", "shares"),
     [
