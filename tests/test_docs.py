@@ -18,7 +18,15 @@ from rich.console import Console
 from rich.text import Text
 
 from gpuledger import registry
-from gpuledger.config import Config, LedgerSection, PriceSection, PricesSection, SourceSection, TagsSection
+from gpuledger.config import (
+    AllocationSection,
+    Config,
+    LedgerSection,
+    PriceSection,
+    PricesSection,
+    SourceSection,
+    TagsSection,
+)
 from gpuledger.surfaces.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +57,7 @@ def cli_page() -> str:
 
 def config_page() -> str:
     parts = [f"{NOTE}# gpuledger.toml\n", (Config.__doc__ or ""), ""]
-    for model in (LedgerSection, SourceSection, TagsSection, PricesSection, PriceSection):
+    for model in (LedgerSection, SourceSection, TagsSection, PricesSection, PriceSection, AllocationSection):
         parts += [f"## {(model.__doc__ or '').strip()}\n", "| key | default | meaning |", "|---|---|---|"]
         for key, field in model.model_fields.items():
             default = (

@@ -127,6 +127,32 @@ class PricesSection(Section):
     )
 
 
+class AllocationSection(Section):
+    """`[allocation]`: how machines' charges are split among jobs (see docs/jobs.md)."""
+
+    idle: Literal["none", "even", "proportional", "fixed"] = Field(
+        "none",
+        description="who bears what nobody held: nobody, or the machine's jobs of that time, or `shares`",
+    )
+    shares: dict[str, Decimal] = Field(
+        default_factory=dict,
+        description='for idle = "fixed": target = weight, such as { research = 60, web = 40 }',
+    )
+    gpu: Decimal | None = Field(
+        None, ge=0, description="price of a card-hour, as a ratio to the other two; list prices if not given"
+    )
+    cpu: Decimal | None = Field(None, ge=0, description="price of a core-hour")
+    memory: Decimal | None = Field(None, ge=0, description="price of a GiB-hour of memory")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "AllocationSection":
+        if (self.idle == "fixed") != bool(self.shares):
+            raise ValueError('shares belong to idle = "fixed", and it needs some')
+        if len({price is None for price in (self.gpu, self.cpu, self.memory)}) > 1:
+            raise ValueError("gpu, cpu and memory are given together: only their ratio counts")
+        return self
+
+
 class Config(Section):
     """The whole of gpuledger.toml."""
 
@@ -134,6 +160,7 @@ class Config(Section):
     sources: dict[str, SourceSection] = Field(default_factory=dict)
     tags: TagsSection = Field(default_factory=lambda: TagsSection.model_validate({}))
     prices: PricesSection = Field(default_factory=lambda: PricesSection.model_validate({}))
+    allocation: AllocationSection = Field(default_factory=lambda: AllocationSection.model_validate({}))
 
 
 def load(path: str | None = None) -> Config:

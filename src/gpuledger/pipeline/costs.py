@@ -9,9 +9,10 @@ from typing import Any
 
 from gpuledger.core.money import total as exact_total
 from gpuledger.core.windows import Window
+from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import UsageError
-from gpuledger.focus.schema import LEDGER_COST_AND_USAGE, quoted
+from gpuledger.focus.schema import ALLOCATED_COST, LEDGER_COST_AND_USAGE, quoted
 
 METRICS = {
     "billed": "BilledCost",
@@ -36,18 +37,20 @@ _ALIASES = {
     "cost_center": "x_CostCenter",
     "month": "x_BillingPeriod",
     "status": "x_CostStatus",
+    "state": "x_AllocationState",
 }
 _TIMES = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00:00Z", "week": "%G-W%V"}
 _ALLOCATED = {"resourceid": "AllocatedResourceId", "resourcename": "AllocatedResourceName"}
 _COLUMNS = {column.name.casefold(): column for column in LEDGER_COST_AND_USAGE}
+_SPLIT_COLUMNS = {column.name.casefold(): column for column in ALLOCATED_COST}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What to sum and how.
 
-    `allocated` shows split charges under the job or pod that they were allocated to, instead of its node; either
-    way each dollar counts once. `where` entries are `Column=value` or `Column!=value`, all of which must hold; an
+    `allocated` shows split charges under the job or pod that they were allocated to, instead of its node (ask the
+    relation `allocated` then); either way each dollar counts once. `where` entries are `Column=value` or `Column!=value`, all of which must hold; an
     empty value means unknown.
     """
 
@@ -67,23 +70,28 @@ class Answer:
     total: Decimal | None = None
     currency: str | None = None
     charges: int = 0
+    diagnostics: list[Diagnostic] = field(default_factory=list)
 
 
 def expression(name: str, *, allocated: bool = False) -> str:
     """Return SQL for a column that a person named. Raises UsageError with the nearest names.
 
-    `Tags.KEY` (or `tag:KEY`) is the value of one tag; `day`, `hour`, `week` are of ChargePeriodStart.
+    `Tags.KEY` (or `tag:KEY`) is the value of one tag; `day`, `hour`, `week` are of ChargePeriodStart. Of allocated
+    charges also the job's: `job`, `job_id`, `cluster`, `namespace`, `pod` and so on.
     """
     if match := re.fullmatch(r"(?:tags\.|tag:)(.+)", name, re.IGNORECASE):
-        return f"Tags[{duckdb.literal(match[1])}]"
+        key = duckdb.literal(match[1])
+        return f"coalesce(AllocatedTags[{key}], Tags[{key}])" if allocated else f"Tags[{key}]"
     if (form := _TIMES.get(name.casefold())) is not None:
         return f"strftime(ChargePeriodStart, '{form}')"
     folded = _ALIASES.get(name.casefold(), name).casefold().replace("-", "_")
-    column = (
-        _COLUMNS.get(folded) or _COLUMNS.get(f"x_{folded}") or _COLUMNS.get(f"x_{folded.replace('_', '')}")
-    )
+    columns = _SPLIT_COLUMNS if allocated else _COLUMNS
+    spellings = (folded, f"x_{folded}", f"x_{folded.replace('_', '')}")
+    column = next((columns[spelling] for spelling in spellings if spelling in columns), None)
     if column is None:
-        known = [*_ALIASES, *_TIMES, *(c.name for c in LEDGER_COST_AND_USAGE)]
+        if any(spelling in _SPLIT_COLUMNS for spelling in spellings):
+            raise UsageError(f"{name} is known of allocated charges only", hint="Add --allocated.")
+        known = [*_ALIASES, *_TIMES, *(c.name for c in columns.values())]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise UsageError(
             f"no column {name!r}", hint=f"Did you mean {', '.join(near)}?" if near else "Use FOCUS names."
@@ -166,7 +174,8 @@ def one_currency(con: duckdb.Connection, relation: str, question: Question) -> l
         f"SELECT DISTINCT BillingCurrency FROM {relation} WHERE {predicate(question)} LIMIT 20"
     ).fetchall()
     currency = sorted((row[0] for row in found), key=lambda code: code or "")
-    apart = '"BillingCurrency"' in [expression(name) for name in question.group_by]
+    groups = [expression(name, allocated=question.allocated) for name in question.group_by]
+    apart = '"BillingCurrency"' in groups
     if len(currency) > 1 and not apart:
         raise UsageError(
             f"these charges are in {', '.join(str(code or 'no stated currency') for code in currency)}; sums of several currencies mean nothing",

@@ -16,11 +16,11 @@ from gpuledger.config import Config
 from gpuledger.core import windows
 from gpuledger.engines import duckdb
 from gpuledger.errors import ConfigError, LedgerError, UsageError
-from gpuledger.focus.schema import create_columns
+from gpuledger.pipeline import allocation_state, views
 from gpuledger.pipeline import costs as cost_queries
 from gpuledger.pipeline.ingest import Options, Report, ingest
 from gpuledger.pipeline.locations import open_tree
-from gpuledger.pipeline.store import TABLES, Store, Unit, scan
+from gpuledger.pipeline.store import TABLES, Store, Unit
 
 _NO_LEDGER = "Ingest a bill first: gpuledger ingest --type TYPE PATH. Or try the example: gpuledger demo."
 
@@ -93,19 +93,22 @@ class Ledger:
     def connect(
         self, as_of: datetime | int | None = None, *, memory_limit: str | None = None
     ) -> duckdb.Connection:
-        """Open a connection with views `cost_and_usage` and `contract_commitment` on one snapshot of the ledger.
+        """Open a connection with a view of each table and those of `pipeline.views` on one snapshot of the ledger.
 
-        `as_of` is a moment or a version of the table. A table that doesn't exist yet is an empty view.
+        `as_of` is a moment or a version of the table. A table that doesn't exist yet is an empty one.
         """
         con = duckdb.connect(memory_limit=memory_limit or self.config.ledger.memory_limit)
-        for table, columns in TABLES.items():
-            version = as_of if table == "cost_and_usage" or isinstance(as_of, datetime) else None
-            files = self.store.readable(table, version, self.cache)
-            if files:
-                con.execute(f"CREATE VIEW {table} AS SELECT * FROM {scan(table, files, hive=True)}")
-            else:
-                con.execute(f"CREATE TABLE {table} ({create_columns(columns)})")
+        views.define(con, self.files(as_of))
         return con
+
+    def files(self, as_of: datetime | int | None = None) -> dict[str, list[str]]:
+        """Return paths of the data files of one snapshot, by table. A version number is that of the bills' table."""
+        return {
+            table: self.store.readable(
+                table, as_of if table == "cost_and_usage" or isinstance(as_of, datetime) else None, self.cache
+            )
+            for table in TABLES
+        }
 
     def require(self) -> None:
         """Raise LedgerError with a hint when there is nothing in the ledger yet."""
@@ -123,11 +126,19 @@ class Ledger:
         as_of: datetime | int | None = None,
         limit: int | None = None,
     ) -> cost_queries.Answer:
-        """Sum costs. `window` as on the command line; `as_of` reads an earlier state of the ledger."""
+        """Sum costs. `window` as on the command line; `as_of` reads an earlier state of the ledger.
+
+        `allocated` asks the charges as they were split among jobs; the answer says when that has to be done anew.
+        """
         self.require()
         span = windows.parse(window, datetime.now(UTC)) if window else None
         question = cost_queries.Question(group_by, metric, where, span, allocated, limit)
-        return cost_queries.ask(self.connect(as_of), "cost_and_usage", question)
+        answer = cost_queries.ask(
+            self.connect(as_of), "allocated" if allocated else "cost_and_usage", question
+        )
+        if allocated and as_of is None:
+            answer.diagnostics = allocation_state.stale(self.store, self.config.allocation)
+        return answer
 
     def history(self) -> list[dict[str, Any]]:
         """Return every delivery ever committed, newest first."""

@@ -25,7 +25,7 @@ from gpuledger.surfaces.cli._context import Context, pass_context
     "--window", metavar="WINDOW", help="2026-10 (that month's bills), 2026-10-01..2026-10-31, 7d, lastmonth."
 )
 @click.option(
-    "--allocated", is_flag=True, help="Show split charges under the job or pod they were allocated to."
+    "--allocated", is_flag=True, help="Show split charges under the job or pod they were allocated to; group by job, namespace, pod, cluster too."
 )
 @click.option(
     "--as-of",
@@ -60,4 +60,4 @@ def command(
         limit=limit,
     )
     totals = {"cost": answer.total, "currency": answer.currency, "charges": answer.charges, "metric": metric}
-    context.emit("costs", answer.rows, totals=totals)
+    context.emit("costs", answer.rows, totals=totals, diagnostics=answer.diagnostics)
