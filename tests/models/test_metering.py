@@ -139,6 +139,12 @@ def test_only_the_machine_s_own_bill_counts(other: Row) -> None:
     assert left([row(0, 1) | other], hours(0, 1)) == [0]
 
 
+def test_google_bills_numbers_where_nodes_have_names() -> None:
+    number = "//compute.googleapis.com/projects/1/zones/us-central1-a/instances/6587"
+    bill = row(0, 1, resource=number, ResourceName="projects/1/instances/gpu-7")
+    assert left([bill], hours(0, 2, "gce://shop/us-central1-a/gpu-7")) == [1]
+
+
 def test_an_unknown_service_category_counts() -> None:
     assert left([row(0, 1, ServiceCategory=None)], hours(0, 1)) == []
 

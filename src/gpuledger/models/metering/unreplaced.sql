@@ -4,6 +4,8 @@
 WITH bill AS (
     SELECT
         ResourceId,
+        -- Google's bill numbers a machine; its node knows only the name.
+        CASE WHEN starts_with(ResourceId, '//compute.googleapis.com/') THEN ResourceName END AS ResourceName,
         coalesce(ChargePeriodStart, BillingPeriodStart) AS _start,
         coalesce(ChargePeriodEnd, BillingPeriodEnd) AS _end
     FROM {final}
@@ -17,7 +19,8 @@ WITH bill AS (
     SELECT ResourceId, unnest({keys}) AS _key
     FROM (SELECT DISTINCT ResourceId FROM {estimated} WHERE ResourceId IS NOT NULL)
 ), billed AS (
-    SELECT ResourceId, unnest({keys}) AS _key FROM (SELECT DISTINCT ResourceId FROM bill)
+    SELECT ResourceId, unnest(list_concat({keys}, {name_keys})) AS _key
+    FROM (SELECT DISTINCT ResourceId, ResourceName FROM bill)
 ), pair AS (
     SELECT DISTINCT metered.ResourceId AS _metered, billed.ResourceId AS _billed
     FROM metered JOIN billed USING (_key)
