@@ -55,10 +55,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to ingest. `source` names the source; None lets the delivery or its accounts name it."""
+    """How to ingest. `source` names the source; None lets the delivery or its accounts name it.
+
+    Rows are checked against the rules of `focus_version` before they are committed; None leaves that out.
+    """
 
     source: str | None = None
     force: bool = False
+    focus_version: str | None = "1.3"
     progress: Callable[[str], None] = lambda _: None
     settings: Mapping[str, Any] = field(default_factory=dict)
     tags: TagsSection | None = None
@@ -128,7 +132,7 @@ class _Run:
         )
         if self._already(identity):
             return
-        scratch = _scratch(self.store)
+        scratch = scratch_folder(self.store)
         try:
             self._load(identity, scratch)
         finally:
@@ -197,6 +201,10 @@ class _Run:
         aliases = enrich.known_aliases(self.connector.PROVIDER, self.options.tags)
         commitments = mapping.map_commitments(con, self.connector, scratch)
         costs = mapping.map_costs(con, self.connector, scratch, self.tree.location, aliases)
+        if costs.files and self.options.focus_version:
+            self.options.progress(f"checking {found.rows:,} rows against FOCUS {self.options.focus_version}")
+            version = self.options.focus_version
+            report.diagnostics += written.conformance(con, costs.files, version, self.tree.location)
         con.close()
         report.diagnostics += costs.diagnostics
         if not costs.files and not commitments.files:
@@ -367,7 +375,7 @@ def _mapping_id(connector: FileConnector, options: Options) -> str:
     return sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-def _scratch(store: Store) -> Path:
+def scratch_folder(store: Store) -> Path:
     """Make a scratch folder on the ledger's own file system, so that finished files move into it by rename."""
     if store.remote:
         return Path(mkdtemp(prefix="gpuledger-"))

@@ -1,0 +1,329 @@
+"""Telemetry into the ledger: records from a program or from files, stored by UTC day, each day replaced as a whole.
+
+A unit is (source, day, delivery). Its three tables are committed one after the other, usage last: what a delivery
+says of itself is complete once the last of its tables has it.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from gpuledger.core.usage import Job, NodeInterval, UsageInterval
+from gpuledger.core.usage_tables import columns_of, table_of, values_of
+from gpuledger.diagnostics import Diagnostic
+from gpuledger.engines import duckdb
+from gpuledger.errors import ConflictError, SourceError
+from gpuledger.pipeline import record_files
+from gpuledger.pipeline.ingest import Action, Ingested, Report, scratch_folder
+from gpuledger.pipeline.locations import clear, content_id, open_tree
+from gpuledger.pipeline.record_files import TABLES, Checked
+from gpuledger.pipeline.store import DataFile, Store, slug
+
+if TYPE_CHECKING:
+    from gpuledger.core.contracts import Tree
+    from gpuledger.pipeline.ledger import Ledger
+
+Record = Job | NodeInterval | UsageInterval
+_SHARES: Final = ("share_numerator", "share_denominator")
+_SCRATCH: Final = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 122880"
+
+
+class Spool:
+    """Records on their way to a table: a text file per table, so that any number of them takes no memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows = dict.fromkeys(TABLES, 0)
+        self._files: dict[str, TextIO] = {}
+        self._write: dict[str, Callable[[Sequence[Any]], Any]] = {}
+        self._columns = {table: _order(table) for table in TABLES}
+        self._usage = attrgetter(*(name for name in self._columns["usage_interval"] if name not in _SHARES))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, record: Record) -> None:
+        """Write one record down."""
+        if isinstance(record, UsageInterval):
+            table, share = "usage_interval", record.share
+            parts = (None, None) if share is None else (share.numerator, share.denominator)
+            row: Sequence[Any] = (*self._usage(record), *parts)
+        else:
+            table, values = table_of(record), values_of(record)
+            labels = values["labels"]
+            values["labels"] = json.dumps(labels, ensure_ascii=False) if labels else None
+            row = [values[name] for name in self._columns[table]]
+        if table not in self._write:
+            self._open(table)
+        self._write[table](row)
+        self.rows[table] += 1
+
+    def _open(self, table: str) -> None:
+        handle = (self.folder / f"{table}.csv").open("w", encoding="utf-8", newline="", buffering=1 << 20)
+        self._files[table] = handle
+        # Both characters of the line end are quoted inside a value.
+        self._write[table] = csv.writer(handle, lineterminator="\r\n").writerow
+
+    def load(self, con: duckdb.Connection, table: str, label: str) -> Checked:
+        """Make `good_<table>` of what was written down. `label` names the source in diagnostics."""
+        if handle := self._files.pop(table, None):
+            handle.close()
+            self._write.pop(table)
+        path, scratch = self.folder / f"{table}.csv", self.folder / f"{table}.spool.parquet"
+        names = ", ".join(f"{duckdb.literal(name)}: 'VARCHAR'" for name in self._columns[table])
+        if not path.exists():
+            path.touch()
+        con.execute(
+            f"COPY (FROM read_csv({duckdb.literal(path)}, auto_detect = false, header = false, columns = {{{names}}}, "
+            f"delim = ',', quote = '\"', escape = '\"', new_line = '\\r\\n', nullstr = '', max_line_size = 16777216, "
+            f"buffer_size = 33554432)) TO {duckdb.literal(scratch)} ({_SCRATCH})"
+        )
+        path.unlink()
+        con.execute(
+            f"CREATE OR REPLACE VIEW native_{table} AS SELECT * EXCLUDE (file_row_number), {duckdb.literal(label)} AS _file, "
+            f"file_row_number + 1 AS _row FROM read_parquet({duckdb.literal(scratch)}, file_row_number = true)"
+        )
+        return record_files.check(con, table)
+
+    def close(self) -> None:
+        """Close the files; their folder is the caller's to remove."""
+        for handle in self._files.values():
+            handle.close()
+        self._files.clear()
+        self._write.clear()
+
+
+def _order(table: str) -> list[str]:
+    names = list(columns_of(table))
+    return [name for name in names if name not in _SHARES] + [name for name in _SHARES if name in names]
+
+
+@dataclass(slots=True)
+class Stored:
+    """What a delivery came to: rows by day and table, as written, and what was wrong."""
+
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    def of(self, day: str) -> int:
+        """Rows of a day in all tables."""
+        return sum(rows.get(day, 0) for rows in self.rows.values())
+
+
+def store_records(  # noqa: PLR0913 - keywords say what a delivery is
+    store: Store,
+    source: str,
+    day: date,
+    records: Iterable[Record],
+    *,
+    delivery_id: str,
+    order: int,
+    notes: Mapping[str, Any] | None = None,
+    diagnostics: list[Diagnostic] | None = None,
+) -> dict[str, int]:
+    """Make the records the whole content of one UTC day of a telemetry source; return rows per table.
+
+    Intervals are cut to the day, and those outside it are left out; jobs are told if they lived then. Records that
+    can't be right are left out and told in `diagnostics`. `order` is the delivery's moment in microseconds since
+    1970: raises ConflictError when the ledger holds a later one.
+    """
+    scratch = scratch_folder(store)
+    spool = Spool(scratch / "spool")
+    try:
+        for record in records:
+            spool.add(record)
+        stored = store_spool(
+            store, slug(source), spool, [day], scratch, delivery_id=delivery_id, order=order, notes=notes
+        )
+    finally:
+        spool.close()
+        clear(scratch)
+    if diagnostics is not None:
+        diagnostics += stored.diagnostics
+    return {table: rows.get(day.isoformat(), 0) for table, rows in stored.rows.items()}
+
+
+def store_spool(  # noqa: PLR0913 - keywords say what a delivery is
+    store: Store,
+    source: str,
+    spool: Spool,
+    days: Sequence[date],
+    scratch: Path,
+    *,
+    delivery_id: str,
+    order: int,
+    notes: Mapping[str, Any] | None = None,
+    complete: Callable[[duckdb.Connection, str, Checked], Checked] | None = None,
+) -> Stored:
+    """Make a spool's records the whole content of a run of days. `complete` may add rows to `good_<table>` first."""
+    con = duckdb.connect(spill=scratch / "spill")
+    try:
+        checked: dict[str, Checked] = {}
+        for table in TABLES:
+            checked[table] = spool.load(con, table, source)
+            if complete is not None:
+                checked[table] = complete(con, table, checked[table])
+        files = _write(con, checked, days, scratch)
+    finally:
+        con.close()
+    orders = {day.isoformat(): order for day in days}
+    stored = Stored(diagnostics=[told for one in checked.values() for told in one.diagnostics])
+    _commit(store, source, delivery_id, files, orders, notes or {}, stored)
+    return stored
+
+
+def _write(
+    con: duckdb.Connection, checked: Mapping[str, Checked], days: Sequence[date], scratch: Path
+) -> dict[str, list[DataFile]]:
+    """Write the good rows of the days; without days, of all that the intervals touch, or else of the jobs' times."""
+    within = (min(days), max(days)) if days else None
+    files: dict[str, list[DataFile]] = {}
+    for table in ("usage_interval", "node_interval"):
+        if table in checked:
+            files[table] = record_files.write_intervals(con, checked[table], scratch / table, within)
+    if "job" in checked:
+        told = {file.billing_period for written in files.values() for file in written}
+        days = days or [date.fromisoformat(day) for day in sorted(told)] or record_files.job_days(con)
+        usage = files.get("usage_interval", [])
+        files["job"] = record_files.write_jobs(con, days, usage, scratch / "job")
+    return {table: files[table] for table in TABLES if table in files}
+
+
+def _commit(
+    store: Store,
+    source: str,
+    delivery_id: str,
+    files: Mapping[str, Sequence[DataFile]],
+    orders: Mapping[str, int],
+    notes: Mapping[str, Any],
+    stored: Stored,
+) -> None:
+    """Replace the days in each table, usage last. A day without rows is replaced by nothing."""
+    for table, written in files.items():
+        counts = dict.fromkeys(orders, 0)
+        for file in written:
+            counts[file.billing_period] += file.rows
+        told = {day: {**notes, "rows": rows, "tables": list(files)} for day, rows in counts.items()}
+        store.replace(table, source, delivery_id, written, orders=orders, notes=told)
+        stored.rows[table] = counts
+
+
+def ingest_records(
+    ledger: "Ledger",
+    path: str,
+    *,
+    source: str | None = None,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Bring files of records into the ledger: each day that they tell of is replaced in the tables that they have.
+
+    The source is called `source`, or after the folder. The same files twice are one delivery; files that were
+    replaced by others since are refused unless `force`. A delivery that can't be read is a rejected row and a
+    Diagnostic, and changes nothing.
+    """
+    tree = open_tree(path, ledger.cache)
+    name = slug(source or f"records-{Path(path.rstrip('/')).name.split('.')[0]}")
+    run = _Files(ledger.store, tree, name, progress, force=force)
+    try:
+        run.run()
+    except (SourceError, ConflictError) as error:
+        where = error.where or tree.location
+        run.report.diagnostics.append(
+            Diagnostic("delivery-rejected", "error", where, error.message, error.hint or "")
+        )
+        run.report.rows.append(_row(name, None, run.identity, 0, "rejected"))
+    return run.report
+
+
+class _Files:
+    """One delivery of record files on its way into the ledger."""
+
+    def __init__(
+        self, store: Store, tree: "Tree", source: str, progress: Callable[[str], None], *, force: bool
+    ) -> None:
+        self.store, self.tree, self.source, self.progress, self.force = store, tree, source, progress, force
+        self.identity, self.report = "unknown", Report()
+
+    def run(self) -> None:
+        found = record_files.by_table(self.tree)
+        files = [file for group in found.values() for file in group]
+        self.identity = content_id([self.tree.local(file.path) for file in files])
+        if not self.force and self._known(list(found)):
+            return
+        scratch = scratch_folder(self.store)
+        con = duckdb.connect(spill=scratch / "spill")
+        try:
+            checked: dict[str, Checked] = {}
+            for table in (table for table in TABLES if table in found):
+                self.progress(f"reading {table} records of {self.tree.location}")
+                checked[table] = record_files.read(con, self.tree, table, found[table], scratch)
+                self.report.diagnostics += checked[table].diagnostics
+            self.progress(f"storing {self.source}")
+            written = _write(con, checked, [], scratch)
+            con.close()
+            self._store(written)
+        finally:
+            con.close()
+            clear(scratch)
+
+    def _store(self, written: Mapping[str, Sequence[DataFile]]) -> None:
+        days = sorted({file.billing_period for files in written.values() for file in files})
+        if not days:
+            raise SourceError(
+                "no record has a time that can be read", where=self.tree.location, hint="Nothing has changed."
+            )
+        held = [self.store.order(table, self.source, day) or 0 for table in written for day in days]
+        order = max(int(datetime.now(UTC).timestamp() * 1_000_000), *(one + 1 for one in held))
+        before = {(table, unit[1]) for table in written for unit in self.store.units(table) if unit[0] == self.source}  # fmt: skip
+        orders = dict.fromkeys(days, order)
+        notes = {"type": record_files.TYPE, "reader": _READER, "location": self.tree.location}
+        stored = Stored()
+        _commit(self.store, self.source, self.identity, written, orders, notes, stored)
+        for day in days:
+            action: Action = "replaced" if any((table, day) in before for table in written) else "loaded"
+            self.report.rows.append(_row(self.source, day, self.identity, stored.of(day), action))
+
+    def _known(self, tables: Sequence[str]) -> bool:
+        """Recognise files that the ledger holds (unchanged) or held before others (refused)."""
+        counts: dict[str, int] = {}
+        lost: set[str] = set()
+        for table in tables:
+            notes = [note for note in self.store.history(table) if note["source"] == self.source]
+            newest = {note["billing_period"]: note for note in reversed(notes)}
+            ours = {note["billing_period"]: note for note in reversed(notes) if self._is_ours(note)}
+            if not ours:
+                return False  # never read, or a crash came before this table
+            for day, note in ours.items():
+                counts[day] = counts.get(day, 0) + note["rows"]
+                if newest[day]["delivery_id"] != self.identity:
+                    lost.add(day)
+        for day, rows in sorted(counts.items()):
+            if day in lost:
+                self.report.diagnostics.append(_older(self.tree.location, self.source, day))
+            self.report.rows.append(
+                _row(self.source, day, self.identity, 0 if day in lost else rows, "rejected" if day in lost else "unchanged")
+            )  # fmt: skip
+        return True
+
+    def _is_ours(self, note: Mapping[str, Any]) -> bool:
+        return bool(note["delivery_id"] == self.identity and note.get("reader") == _READER)
+
+
+def _row(source: str, day: str | None, identity: str, rows: int, action: Action) -> Ingested:
+    return Ingested(source, day, identity, rows, None, None, None, action)
+
+
+def _older(where: str, source: str, day: str) -> Diagnostic:
+    return Diagnostic(
+        "older-delivery", "warning", where, f"the ledger holds a newer delivery of {source} {day}: this one was not loaded",
+        "That is usually right. To go back to it all the same, ingest it with --force.",
+    )  # fmt: skip
+
+
+# Changes with the code that reads record files, so that the same files are read again by a newer version.
+_READER: Final = sha256(Path(record_files.__file__).read_bytes()).hexdigest()[:12]
