@@ -60,7 +60,7 @@ def pod(name: str, hours: tuple[float, float] = (0, 1), **more: Any) -> UsageInt
 def card(
     name: str,
     device: int = 0,
-    share: Fraction = Fraction(1),
+    share: Fraction | None = Fraction(1),
     sharing: Sharing = "whole",
     **more: Any,  # noqa: ANN401
 ) -> UsageInterval:
@@ -187,6 +187,32 @@ INIT = Case(
     ),
     (UnitPrice(gpu=Decimal(0), cpu=Decimal(1), memory=Decimal(0)),),
 )
+# Remainders that are equal: one and two units of 1e-18 among three parts of equal weight, and between seen and unseen.
+LAST_DIGIT = Decimal("1E-18")
+TIES = Case(
+    tuple(
+        charge(LAST_DIGIT * units, f"{units}-{paid}", machine_seconds=Decimal(paid))
+        for units in (1, 2, 3)
+        for paid in (3600, 7200)
+    ),
+    (node(1, cpu_cores=Decimal(1), memory_gib=Decimal(1)),),
+    (pod("b", requested=Decimal("0.5")), pod("a", requested=Decimal("0.5"))),
+    (UnitPrice(gpu=Decimal(1), cpu=Decimal(1), memory=Decimal(1)),),
+)
+# Two equal hours, but in the second a pod holds a slice of unknown size beside what it held before.
+SECOND_UNKNOWN = Case(
+    (charge("8", "h0", 0), charge("8", "h1", 1)),
+    (node(),),
+    (card("a", hours=(0, 2)), card("a", 1, hours=(1, 2), share=None, sharing="mig")),
+)
+LATER = UnitPrice(gpu=Decimal(1), cpu=Decimal(0), memory=Decimal(0), valid_from=T0 + HOUR)
+CORES = UnitPrice(gpu=Decimal(0), cpu=Decimal(1), memory=Decimal(0), valid_from=T0)
+DATED = Case(
+    (charge("10", "h0", 0), charge("10", "h1", 1)),
+    (node(),),
+    (pod("a", (0, 2), requested=Decimal(8)), pod("b", (0, 2), resource="cpu", requested=Decimal(96))),
+    (LATER, CORES),
+)
 
 
 def ray() -> Case:
@@ -219,5 +245,5 @@ GOLDEN = {
     "whole": WHOLE, "mig-single": MIG_SINGLE, "mig-mixed": MIG_MIXED, "hami": HAMI, "time-sliced": TIME_SLICED,
     "claim": CLAIM, "jobset": JOBSET, "ray": RAY, "restart": RESTART, "init": INIT, "priced": PRICED, "spot": SPOT,
     "clusters": CLUSTERS, "busy": BUSY, "month": MONTH, "parts": PARTS, "crowded": CROWDED, "unknown-slice": UNKNOWN_SLICE,
-    "partly-seen": PARTLY_SEEN, "short-life": SHORT_LIFE, "waiting": WAITING,
+    "ties": TIES, "second-unknown": SECOND_UNKNOWN, "dated": DATED, "partly-seen": PARTLY_SEEN, "short-life": SHORT_LIFE, "waiting": WAITING,
 }  # fmt: skip

@@ -12,10 +12,13 @@ from tests.core.allocation_cases import (
     CLAIM,
     CLUSTERS,
     CROWDED,
+    DATED,
     HAMI,
     HOUR,
     INIT,
     JOBSET,
+    LAST_DIGIT,
+    LATER,
     MIG_MIXED,
     MIG_SINGLE,
     MONTH,
@@ -24,14 +27,15 @@ from tests.core.allocation_cases import (
     PRICED,
     RAY,
     RESTART,
+    SECOND_UNKNOWN,
     SHORT_LIFE,
     SPOT,
     T0,
+    TIES,
     TIME_SLICED,
     UNKNOWN_SLICE,
     WAITING,
     WHOLE,
-    Case,
     card,
     charge,
     costs,
@@ -266,16 +270,43 @@ def test_a_charge_for_one_resource_goes_to_its_holders() -> None:
 
 
 def test_dated_prices_hold_from_their_day() -> None:
-    later = UnitPrice(gpu=Decimal(1), cpu=Decimal(0), memory=Decimal(0), valid_from=T0 + HOUR)
-    cores = UnitPrice(gpu=Decimal(0), cpu=Decimal(1), memory=Decimal(0), valid_from=T0)
-    asked = (pod("a", (0, 2), requested=Decimal(8)), pod("b", (0, 2), resource="cpu", requested=Decimal(96)))
-    case = Case((charge("10", "h0", 0), charge("10", "h1", 1)), (node(),), asked, (later, cores))
     paid = [
-        (row.charge_id, row.holder and row.holder.pod) for row in case.rows() if row.amounts["BilledCost"]
+        (row.charge_id, row.holder and row.holder.pod) for row in DATED.rows() if row.amounts["BilledCost"]
     ]
     assert paid == [("h0", "b"), ("h1", "a")]
-    early = replace(case, prices=(later,))
+    early = replace(DATED, prices=(LATER,))
     assert costs(early.rows()) == {"unknown": Decimal(10), "a": Decimal(10)}
+
+
+def test_equal_remainders_go_to_cards_first_and_to_the_first_holder() -> None:
+    paid = {
+        (row.charge_id, row.holder.pod if row.holder else row.state): row.amounts["BilledCost"]
+        for row in TIES.rows()
+        if row.amounts["BilledCost"]
+    }
+    assert paid == {
+        ("1-3600", "a"): LAST_DIGIT,
+        ("1-7200", "a"): LAST_DIGIT,
+        ("2-3600", "a"): LAST_DIGIT,
+        ("2-3600", "idle"): LAST_DIGIT,
+        ("2-7200", "a"): LAST_DIGIT,
+        ("2-7200", "unknown"): LAST_DIGIT,
+        ("3-3600", "a"): LAST_DIGIT,
+        ("3-3600", "idle"): 2 * LAST_DIGIT,
+        ("3-7200", "a"): LAST_DIGIT,
+        ("3-7200", "idle"): LAST_DIGIT,
+        ("3-7200", "unknown"): LAST_DIGIT,
+    }
+
+
+def test_a_slice_of_unknown_size_concerns_its_own_hour() -> None:
+    paid = [(row.charge_id, row.state, row.amounts["BilledCost"]) for row in SECOND_UNKNOWN.rows()]
+    assert paid == [
+        ("h0", "running", Decimal(1)),
+        ("h0", "idle", Decimal(7)),
+        ("h1", "running", Decimal(1)),
+        ("h1", "unknown", Decimal(7)),
+    ]
 
 
 def test_the_best_matching_price_counts_before_the_newest() -> None:
