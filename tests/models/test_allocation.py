@@ -215,6 +215,25 @@ def test_rows_by_resource_sum_to_the_rows(con: duckdb.DuckDBPyConnection) -> Non
     assert ask(con, whole.format("allocated")) == ask(con, whole.format("allocated_resource"))
 
 
+def test_rows_say_what_pays_for_which_resource(con: duckdb.DuckDBPyConnection) -> None:
+    """Of EffectiveCost, for one that equals BilledCost and one that doesn't, with the sign of a credit."""
+    credit = {"BilledCost": Decimal(0), "EffectiveCost": Decimal("-26.976")}
+    charges = (*PRICED.charges, replace(PRICED.charges[0], charge_id="credit", amounts=credit))
+    work = Allocation(con, inputs(con, replace(PRICED, charges=charges)), by_resource=True)
+    work.run(work.batches()[0])
+    train = (Decimal(5), Decimal("0.72"), Decimal("1.024"))
+    assert ask(
+        con,
+        """SELECT x_OriginChargeId, x_AllocationState, x_GpuCost, x_CpuCost, x_MemoryCost,
+               EffectiveCost - x_GpuCost - x_CpuCost - x_MemoryCost FROM allocated ORDER BY 1, 2""",
+    ) == [
+        ("c", "idle", Decimal(15), Decimal("2.16"), Decimal("3.072"), 0),
+        ("c", "running", *train, 0),
+        ("credit", "idle", Decimal(-15), Decimal("-2.16"), Decimal("-3.072"), 0),
+        ("credit", "running", *(-part for part in train), 0),
+    ]
+
+
 def test_focus_rows_keep_all_that_is_the_origins(con: duckdb.DuckDBPyConnection) -> None:
     run(con, RESTART)
     given = {

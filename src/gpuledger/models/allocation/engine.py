@@ -27,6 +27,7 @@ _NUMBERS: Final = {
     "billed": (2, 2), "effective": (2, 3), "list": (2, 4), "contracted": (2, 5), "pricing_currency": (2, 6),
     "consumed": (7, 7), "pricing": (7, 8), "commitment": (7, 9),
 }  # fmt: skip
+_EFFECTIVE: Final = range(_NUMBERS["effective"][0], _NUMBERS["effective"][1] + 1)
 _QUANTITIES: Final = 7  # numbers from here on are quantities, those before are costs
 # What a usage row says apart from times and measurements, and what stands for it in sums: a hash, or a digest where two
 # combinations share a hash.
@@ -93,12 +94,16 @@ class Allocation:
     """Splits charges of machines among the jobs that held them.
 
     `batches` lists the work; `run` does one of them and leaves its rows in the temporary table `allocated`. With
-    `by_container` a pod's containers get rows of their own, if usage tells them apart. `found` counts the charges of
-    each finding, `examples` names one of them.
+    `by_container` a pod's containers get rows of their own, if usage tells them apart; with `by_resource` rows say what
+    of EffectiveCost pays for which resource (x_GpuCost, x_CpuCost, x_MemoryCost). `found` counts the charges of each
+    finding, `examples` names one of them.
     """
 
-    def __init__(self, con: Connection, inputs: Inputs, *, by_container: bool = False) -> None:
+    def __init__(
+        self, con: Connection, inputs: Inputs, *, by_container: bool = False, by_resource: bool = False
+    ) -> None:
         self._con = con
+        self._by_resource = by_resource
         self._names = {
             "charges": typed(con, inputs.charges, relations.CHARGES, relations.CHARGES_OPTIONAL),
             "usage": relations.usage(con, inputs.usage),
@@ -207,7 +212,7 @@ class Allocation:
         """SQL for the amounts that the batch has: one sum each, chosen by each column's number."""
         found = "SELECT DISTINCT amount_no FROM alloc_part WHERE amount_no > 1 ORDER BY 1"
         used = [number for (number,) in self._con.execute(found).fetchall()]
-        names = {"sums": "", "amounts": ""}
+        names = {"sums": "", "amounts": "", "by_resource": ""}
         for number in used:
             names["sums"] += f",\n        sum(amount) FILTER (amount_no = {number}) AS a{number}"
             decimal = "alloc_dec18" if number < _QUANTITIES else "alloc_dec14"
@@ -216,7 +221,23 @@ class Allocation:
             cases = " ".join(f"WHEN {number} THEN a.d{number}" for number in used if first <= number <= last)
             zero = f"CAST(0 AS {MONEY if first < _QUANTITIES else QUANTITY})"
             names[name] = f"CASE c.{name}_no {cases} ELSE {zero} END" if cases else zero
+        if self._by_resource:
+            self._add_resources(names, [number for number in used if number in _EFFECTIVE])
         return names
+
+    @staticmethod
+    def _add_resources(names: dict[str, str], used: list[int]) -> None:
+        for resource, column in enumerate(("x_GpuCost", "x_CpuCost", "x_MemoryCost"), start=1):
+            cases = ""
+            for number in used:
+                part = f"{number}_{resource}"
+                names["sums"] += (
+                    f",\n        sum(amount) FILTER (amount_no = {number} AND resource = {resource}) AS a{part}"
+                )
+                names["amounts"] += f",\n        alloc_dec18(coalesce(a{part}, 0)) AS d{part}"
+                cases += f" WHEN {number} THEN a.d{part}"
+            cost = f"CASE c.effective_no{cases} END" if cases else f"CAST(0 AS {MONEY})"
+            names["by_resource"] += f",\n    alloc_signed(c.EffectiveCost, {cost}) AS {column}"
 
 
 def allocate_all(
@@ -225,6 +246,7 @@ def allocate_all(
     use: Callable[[Connection], None],
     *,
     by_container: bool = False,
+    by_resource: bool = False,
     workers: int = 2,
 ) -> list[Diagnostic]:
     """Run all batches, `workers` at a time; return the findings.
@@ -237,7 +259,7 @@ def allocate_all(
     for _ in range(workers):
         cursor = con.cursor()
         cursor.execute("SET TimeZone = 'UTC'")
-        works.append((cursor, Allocation(cursor, inputs, by_container=by_container)))
+        works.append((cursor, Allocation(cursor, inputs, by_container=by_container, by_resource=by_resource)))
     queue = SimpleQueue[Batch]()
     for batch in works[0][1].batches():
         queue.put(batch)

@@ -74,7 +74,7 @@ SELECT
     h.pod AS x_Pod,
     h.container AS x_Container,
     CASE WHEN h.holder_no IS NOT NULL THEN alloc_nano(k.gpu) END AS x_HeldGpuHours,
-    o.charge_no IS NOT NULL AS x_OverCapacity
+    o.charge_no IS NOT NULL AS x_OverCapacity{by_resource}
 FROM amount AS a
 JOIN alloc_charge AS c USING (charge_no)
 LEFT JOIN claim AS k USING (charge_no, holder_no)
