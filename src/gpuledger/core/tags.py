@@ -147,6 +147,11 @@ def normalized(key: str) -> str:
     return _SEPARATORS.sub("", key.strip()).casefold()
 
 
+def is_system_key(key: str) -> bool:
+    """Say whether a provider sets this key by itself."""
+    return _SYSTEM.match(key) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class TagAliases:
     """Aliases per canonical name in order of precedence, normalised, and the prefixes that keys may have."""
@@ -347,7 +352,7 @@ def unmapped_keys(con: Connection, relation: str, known: TagAliases) -> list[Unm
     rows = con.execute(query).fetchall()
     mapped = {key for keys in known.resolve(str(row[2]) for row in rows).values() for key in keys}
     return [
-        UnmappedKey(provider, currency, key, count, cost, _SYSTEM.match(key) is not None)
+        UnmappedKey(provider, currency, key, count, cost, is_system_key(key))
         for provider, currency, key, count, cost in rows
         if key not in mapped
     ]
