@@ -111,8 +111,8 @@ class Ledger:
         }
 
     def require(self) -> None:
-        """Raise LedgerError with a hint when there is nothing in the ledger yet."""
-        if self.store.table("cost_and_usage") is None:
+        """Raise LedgerError with a hint when the ledger has neither bills nor estimates yet."""
+        if self.store.table("cost_and_usage") is None and self.store.table("estimated_cost") is None:
             raise LedgerError("there is no ledger here", where=self.location, hint=_NO_LEDGER)
 
     def costs(

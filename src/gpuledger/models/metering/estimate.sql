@@ -136,5 +136,6 @@ SELECT
     map_from_entries(list_filter([
         {{'key': 'cluster', 'value': cluster}}, {{'key': 'node', 'value': node}}, {{'key': 'pool', 'value': pool}},
         {{'key': 'telemetry', 'value': teller}}
-    ], lambda entry: entry.value IS NOT NULL)) AS x_Native
+    ], lambda entry: entry.value IS NOT NULL)) AS x_Native,
+    price.effective.amount AS _rate -- what an hour costs, of no column of the ledger
 FROM worded
