@@ -153,7 +153,7 @@ def test_aws_manifests_name_their_files_and_columns(company: Company) -> None:
 
 
 def test_written_files_are_all_told(company: Company) -> None:
-    told = {file.path for file in company.manifest.files}
+    told = {file.path for file in (*company.manifest.files, *company.manifest.telemetry)}
     data = {p.relative_to(company.root).as_posix() for p in company.root.rglob("*") if p.is_file()}
     beside = {"truth.json", "neocloud/columns.toml", "anthropic/labels.jsonl", "openai/labels.jsonl"}
     assert data - told - beside == {
@@ -161,7 +161,7 @@ def test_written_files_are_all_told(company: Company) -> None:
         for path in data
         if path.rsplit("/", 1)[-1] in {"README.txt", "SYNTHETIC"} or path.endswith("anifest.json")
     }
-    assert {f.path: f.size for f in company.manifest.files} == {
+    assert {f.path: f.size for f in (*company.manifest.files, *company.manifest.telemetry)} == {
         name: (company.root / name).stat().st_size for name in told
     }
     final = [

@@ -6,8 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from gpuledger.demo import anthropic, aws, azure, files, gcp, neocloud, openai
+from gpuledger.demo import anthropic, aws, azure, files, gcp, neocloud, openai, telemetry
 from gpuledger.demo.company import COMPANY, LABEL, Month
+from gpuledger.demo.files import Written
 from gpuledger.demo.truth import Truth
 from gpuledger.errors import UsageError
 
@@ -41,13 +42,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `write` left on disk. `billed` is the exact sum of BilledCost per provider; `rows` counts final data rows."""
+    """What `write` left on disk. `billed` is the exact sum of BilledCost per provider; `rows` counts final data rows.
+
+    `telemetry` are the record files, in one folder; `files` are the bills' alone.
+    """
 
     root: Path
     month: str
     seed: int
     sources: tuple[Source, ...]
-    files: tuple[files.Written, ...]
+    files: tuple[Written, ...]
+    telemetry: tuple[Written, ...]
     billed: dict[str, Decimal]
     rows: int
     truth: Path
@@ -64,7 +69,7 @@ def _prepare(root: Path) -> None:
                 where=str(root),
                 hint="Name a new folder: the example never writes among other files.",
             )
-        for name in _WHAT:
+        for name in (*_WHAT, telemetry.FOLDER):
             shutil.rmtree(root / name, ignore_errors=True)
     root.mkdir(parents=True, exist_ok=True)
 
@@ -84,7 +89,10 @@ def write(out_dir: str | Path, *, seed: int = 7, month: str = "2026-10", rows: i
         ) from error
     root = Path(out_dir)
     _prepare(root)
-    files.mark(root, f"The bills of {COMPANY} for {month}, seed {seed}. truth.json says what is in them.")
+    files.mark(
+        root,
+        f"The bills of {COMPANY} for {month}, seed {seed}, and its telemetry. truth.json says what is in them.",
+    )
     setting = files.Setting(root, period, seed)
     truth = Truth(period, seed)
     for name, what in _WHAT.items():
@@ -95,6 +103,7 @@ def write(out_dir: str | Path, *, seed: int = 7, month: str = "2026-10", rows: i
     ]  # fmt: skip
     done = sum(part.rows for part in parts)
     parts = [*aws.write(setting, truth, None if rows is None else rows - done), *parts]
+    records = telemetry.write(setting, truth, parts)
     files.write_json(root / "truth.json", truth.as_dict())
     first = aws.data_path(setting, period.first_delivery, 1)
     return Manifest(
@@ -103,6 +112,7 @@ def write(out_dir: str | Path, *, seed: int = 7, month: str = "2026-10", rows: i
         seed=seed,
         sources=tuple(Source(name, kind, root / name) for name, kind in _TYPES.items()),
         files=tuple(parts),
+        telemetry=tuple(records),
         billed=truth.billed(),
         rows=sum(part.rows for part in parts if part.path != first),
         truth=root / "truth.json",
