@@ -60,9 +60,10 @@ def _disks(plan: Plan, disks: list[tuple[str, str, int]], pools: dict[str, dict[
         number = seen[team]
         seen[team] += 1
         mounted = number < _MOUNTED[claim]
-        state, ended = ("Running", None) if mounted else ("Deleted", month.start - 20 * DAY)
+        state = "Running" if mounted else "ScaledToZero"  # a StatefulSet keeps its volumes
         work = Work(cluster, "StatefulSet", f"{claim}-{number}", namespace, team or None)
-        job = plan.job(work, Life(month.start - 80 * DAY, month.start - 80 * DAY, ended, state))
+        begun = month.start - 80 * DAY
+        job = plan.job(work, Life(begun, begun, state=state))
         used = (size * Decimal(shares[number % len(shares)])).quantize(Decimal("0.1"))
         pool = pools[cluster]["rag" if cluster == PROD else "p4d"]
         node = pool[0].node if mounted else UNMOUNTED

@@ -137,7 +137,9 @@ class Records:
                     used = (size * claim.load).quantize(Decimal("0.01"))
                     self.rows.append(replace(at, resource=resource, requested=Decimal(size), used=used))  # type: ignore[arg-type]
 
-    def volume(self, job: Job, volume: str, span: Span, size: int, used: Decimal, node: str = UNMOUNTED) -> None:
+    def volume(
+        self, job: Job, volume: str, span: Span, size: int, used: Decimal, node: str = UNMOUNTED
+    ) -> None:
         """Tell that a job keeps a disk, of which it uses so many GiB; `node` is where it is mounted, if anywhere."""
         self.rows.extend(
             UsageInterval(
