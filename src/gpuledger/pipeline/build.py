@@ -1,29 +1,19 @@
 """Derived tables and audits: every SQL file of `models/`, materialised beside the ledger; every audit must be empty."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal
 
+from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
+from gpuledger.pipeline.allocate import allocate
+from gpuledger.pipeline.built import Built
 from gpuledger.pipeline.ledger import Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """One model written or one audit run. `rows` of an audit are its findings; `example` is the first of them."""
-
-    name: str
-    kind: Literal["model", "audit"]
-    rows: int
-    state: Literal["ok", "fail"]
-    detail: str
-    example: dict[str, Any] | None = None
-
-
-def build(ledger: Ledger, progress: Callable[[str], None] = lambda _: None) -> Iterator[Built]:
-    """Write the models, each in one transaction, then run the audits on them."""
+def build(ledger: Ledger, progress: Callable[[str], None] = lambda _: None) -> Iterator[Built | Diagnostic]:
+    """Allocate what changed, write the models, each in one transaction, then run the audits on them."""
     ledger.require()
+    yield from allocate(ledger, progress)
     con = ledger.connect()
     for name, query in _sql("models"):
         progress(f"building {name}")

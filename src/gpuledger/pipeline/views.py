@@ -54,7 +54,7 @@ def define(con: duckdb.Connection, files: Files) -> None:
             f"CREATE VIEW cost_and_usage AS SELECT {_COSTS} FROM ({metering.current(_FINAL, 'estimated_cost')})"
         )
     con.execute(f"CREATE VIEW allocated AS {_allocated(con, files)}")
-    con.execute(f"CREATE VIEW jobs AS {_jobs()}")
+    con.execute(f"CREATE VIEW jobs AS {latest_jobs()}")
 
 
 def keyed(con: duckdb.Connection, files: Files, name: str = "keyed_cost") -> str:
@@ -135,8 +135,8 @@ def _ids(files: Iterable[str]) -> str:
     return "(" + ", ".join(duckdb.literal(name) for name in names) + ")"
 
 
-def _jobs() -> str:
-    """SQL of one row per job. The newest day's word counts, and of one day, that of the scheduler before a monitor's."""
+def latest_jobs(relation: str = "job") -> str:
+    """Return SQL of one row per job, from rows of the table `job`. The newest day's word counts, and of one day, that of the scheduler before a monitor's."""
     told = {column.name: quoted(column.name) for column in JOB if column.name not in {"job_id", *DIMENSIONS}}
     newest = ", ".join(
         f"{'arg_max_null' if name in _MAY_END else 'arg_max'}({column}, said) AS {column}"
@@ -154,7 +154,7 @@ def _jobs() -> str:
             SELECT *, {{{", ".join(f"{quoted(n)}: {quoted(n)}" for n in (*DIMENSIONS, "evidence"))}}} AS owners,
                 coalesce({owners}) IS NOT NULL AS known,
                 concat(x_BillingPeriod, CASE WHEN contains(lower(x_Source), 'prom') THEN ' 0 ' ELSE ' 1 ' END, x_Source) AS said
-            FROM job
+            FROM {relation}
         )
         GROUP BY job_id
     )"""
