@@ -9,6 +9,7 @@ Everything it writes is labelled synthetic. See docs/demo.md.
 
 from gpuledger.demo.company import LABEL
 from gpuledger.demo.focus import focus_rows
+from gpuledger.demo.telemetry_rows import FOLDER as TELEMETRY
 from gpuledger.demo.write import Manifest, Source, write
 
-__all__ = ["LABEL", "Manifest", "Source", "focus_rows", "write"]
+__all__ = ["LABEL", "TELEMETRY", "Manifest", "Source", "focus_rows", "write"]

@@ -1,6 +1,6 @@
 """`gpuledger demo`: a synthetic company, written as native bills and ingested by the same connectors as yours."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -22,10 +22,12 @@ from gpuledger.surfaces.cli.report import SYNTHETIC_PREFIX
 def command(context: Context, seed: int, month: str, rows: int | None, out: str | None) -> int:
     """Write a synthetic company's bills of one month (AWS, Azure, Google Cloud, a neocloud, Anthropic, OpenAI).
 
-    They are native exports in the providers' own formats; truth.json beside them says what was put in.
+    They are native exports in the providers' own formats; telemetry beside them says which jobs held the machines, and
+    truth.json what was put in.
     """
     from gpuledger import demo
     from gpuledger.pipeline.ingest import Report
+    from gpuledger.pipeline.telemetry import ingest_records
 
     progress = context.progress()
     progress(f"writing the example company for {month} (synthetic)")
@@ -43,6 +45,18 @@ def command(context: Context, seed: int, month: str, rows: int | None, out: str 
             )
         )
     totals = {"rows": sum(row.rows for row in report.rows), "synthetic": True, "bills": str(written.root)}
+    told = ingest_records(
+        ledger,
+        str(written.root / demo.TELEMETRY),
+        source=f"{SYNTHETIC_PREFIX}{demo.TELEMETRY}",
+        progress=progress,
+    )
+    # A line for the month instead of one for each of its days.
+    records = sum(row.rows for row in told.rows)
+    report.extend(
+        Report([replace(row, billing_period=month, rows=records) for row in told.rows[:1]], told.diagnostics)
+    )
+    totals["telemetry_rows"] = records
     context.emit(
         "demo",
         [asdict(row) for row in report.rows],
