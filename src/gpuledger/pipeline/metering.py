@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +104,13 @@ class Meter:
             self._meter(day, now, identity, report, same=same)
         if report.tick is None:
             report.tick = Tick(now, None, 0, 0, None, None, None, 0, None)
+        return report
+
+    def collect_and_run(self, progress: Callable[[str], None] = lambda _: None) -> Metered:
+        """Read the configured telemetry first. A source that fails is a Diagnostic; what there is, is metered."""
+        found = _collect(self.ledger, progress)
+        report = self.run(progress=progress)
+        report.diagnostics = [*found, *report.diagnostics]
         return report
 
     def _todo(self, today: date) -> dict[date, tuple[str, bool]]:
@@ -309,6 +317,16 @@ class Meter:
                 f"SELECT DISTINCT lower(ResourceId) FROM {scan(TABLE, found)} WHERE EffectiveCost IS NOT NULL"
             )
             return {row[0] for row in rows.fetchall()}
+
+
+def _collect(ledger: Ledger, progress: Callable[[str], None]) -> list[Diagnostic]:
+    """Read the telemetry sources of the configuration; return what was wrong."""
+    try:
+        collector = import_module("gpuledger.pipeline.collect")
+    except ModuleNotFoundError:
+        return []
+    report = collector.collect(ledger, progress=progress)
+    return list(report.diagnostics)
 
 
 def source_of(day: date) -> str:

@@ -13,14 +13,20 @@ Estimates give way to the bill: `unreplaced(final, estimated)` are those that no
 end in the same part of a path or ARN (`keys`); a node of an Azure scale set is also billed under the set's id.
 ResourceId of an estimate is the node's provider_id, or `<cluster>/<node>` where nobody knows that.
 
+`compare(final, estimated, groups, cost)` sets the two side by side and classifies every difference.
+
 Arguments that name relations are tables, views, or queries in parentheses.
 """
 
+from gpuledger.models.metering.compared import CLASSES, LAG, compare
 from gpuledger.models.metering.replaced import current, keys, unreplaced
 from gpuledger.models.metering.rows import billed_days, estimate, load, machines, prices, shapes
 
 __all__ = [
+    "CLASSES",
+    "LAG",
     "billed_days",
+    "compare",
     "current",
     "estimate",
     "keys",

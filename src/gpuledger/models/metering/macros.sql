@@ -11,12 +11,18 @@ CREATE OR REPLACE TEMP MACRO metered_until(units, rest, mark) AS (
     CAST(units AS HUGEINT) * mark * 10000
     + (CAST(rest AS HUGEINT) * mark + 50000000000000) // 100000000000000
 );
+CREATE OR REPLACE TEMP MACRO metered_money(units) AS (
+    CAST(CAST(units AS DECIMAL(38, 0)) * CAST(0.000000000000000001 AS DECIMAL(18, 18)) AS DECIMAL(38, 18))
+);
+CREATE OR REPLACE TEMP MACRO metered_units(amount) AS (
+    CAST(trunc(amount) AS HUGEINT) * 1000000000000000000
+    + CAST((amount - trunc(amount)) * 1000000000000000000 AS HUGEINT)
+);
 CREATE OR REPLACE TEMP MACRO metered_cost(price, first, last) AS (
     CAST(
-        CAST(
+        metered_money(
             metered_until(price.units, price.rest, last) - metered_until(price.units, price.rest, first)
-            AS DECIMAL(38, 0)
-        ) * CAST(0.000000000000000001 AS DECIMAL(18, 18)) AS DECIMAL(32, 18)
+        ) AS DECIMAL(32, 18)
     )
 );
 -- Hours of `cards` (units of the 14th decimal) for `mark` hours, in units of the 14th decimal, half up.
