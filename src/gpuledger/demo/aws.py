@@ -150,10 +150,19 @@ def write(setting: files.Setting, truth: Truth, wanted: int | None) -> list[file
 
 def _announce(truth: Truth) -> None:
     month = truth.month
+    truth.notes["unowned"] = [
+        {"account": "444455556666", "kind": "p4d.24xlarge", "instances": 1, "true_owner": "vision-research",
+         "clues": "started by the job runner that starts this team's machines, in its account"},
+        {"account": "777788889999", "kind": "volume", "instances": 4, "true_owner": "vision-research",
+         "clues": "mislead: the account is data-platform's, and the provisioning that made it serves all teams"},
+        {"account": "example-sandbox-synthetic", "kind": "a3-highgpu-8g", "instances": 1, "true_owner": "recsys",
+         "clues": "none: nothing else in its project has an owner, and no creator is recorded"},
+    ]  # fmt: skip
     truth.incident(
-        "weekend_run", provider=PROVIDER, kind="usage", what="200 on-demand p4d.24xlarge (8 x A100) without any tag",
+        "weekend_run", provider=PROVIDER, kind="usage", what="200 on-demand p4d.24xlarge (8 x A100) without any tag of the company's",
         start=month.weekend_run.isoformat(), hours="11", instances="200", instance_hours="2200", gpu_hours="17600",
-        owner=None, account="444455556666",
+        owner=None, account="444455556666", true_owner="llm-pretraining", true_contact="marie@example.com",
+        clues="AWS recorded who started it, in an account that is nearly all of vision-research",
     )  # fmt: skip
     truth.incident(
         "abandoned_notebook", provider=PROVIDER, kind="usage", what="a notebook holds a g6e.12xlarge (4 x L40S), unused",

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from gpuledger.demo.aws_lines import TEN, Line, Lines, Machine, stamp, ten
+from gpuledger.demo.aws_lines import TEN, Line, Lines, Machine, created_by, stamp, ten
 from gpuledger.demo.company import GPUS, HOUR, LIST_PRICE, ZERO, identifier, stream, tags
 from gpuledger.demo.truth import Commitment, Fact, Truth
 
@@ -23,6 +23,7 @@ PLAN_ARN: Final = "arn:aws:savingsplans::999900001111:savingsplan/5e0f6b0c-0000-
 PLAN_MACHINES: Final = 8
 PLAN_USED: Final = Decimal("0.61")
 _PLAN_KIND: Final = "p5.48xlarge"
+_ADAS: Final = 5  # machines that Ada started; Marie started the others, and the weekend run
 _PLAN_RATE: Final = Decimal("39.6288")
 
 RESERVATION_ARN: Final = (
@@ -100,7 +101,11 @@ def savings_plan(lines: Lines, truth: Truth) -> Iterator[Line]:
     names = [f"i-0{identifier(rng, _HEX, 16)}" for _ in range(PLAN_MACHINES)]
     machines = [
         Machine(
-            name, _PLAN_KIND, _PROD, tags("aws", "llm-pretraining", user_name=f"p5-{n}", user_project="atlas")
+            name,
+            _PLAN_KIND,
+            _PROD,
+            tags("aws", "llm-pretraining", user_name=f"p5-{n}", user_project="atlas")
+            | created_by("ada@example.com" if n < _ADAS else "marie@example.com"),
         )
         for n, name in enumerate(names)
     ]
@@ -199,7 +204,10 @@ def reserved_instances(lines: Lines, truth: Truth) -> Iterator[Line]:
     for number in range(RESERVED):
         name = f"i-0{identifier(rng, _HEX, 16)}"
         machine = Machine(
-            name, _RESERVED_KIND, _PLATFORM, tags("aws", "data-platform", user_name=f"node-{number}")
+            name,
+            _RESERVED_KIND,
+            _PLATFORM,
+            tags("aws", "data-platform", user_name=f"node-{number}") | created_by("terraform-shared"),
         )
         for index in range(lines.month.hours):
             if number == 0 and index in gap:

@@ -89,6 +89,14 @@ class Meter:
     discounted: bool = True
 
 
+def created_by(name: str, sort: str = "AssumedRole") -> dict[str, str]:
+    """Return AWS's own tag on who created a resource, as CUR 2.0 spells its key; users can't set it.
+
+    docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/aws-tags.html: account type, access key, user or session name.
+    """
+    return {"aws_created_by": f"{sort}:{'AIDA' if sort == 'IAMUser' else 'ASIA'}SYNTHETIC0000001:{name}"}
+
+
 def sku(usage: str) -> dict[str, str]:
     """Cells that name the product and its on-demand price: a product is a usage type in a region."""
     code = f"SYN{re.sub('[^A-Z0-9]', '', usage.upper())}"

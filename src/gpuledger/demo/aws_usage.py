@@ -9,7 +9,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from gpuledger.demo.aws_lines import EDP, TEN, Line, Lines, Machine, Meter, days, sku, stamp, ten
+from gpuledger.demo.aws_lines import (
+    EDP,
+    TEN,
+    Line,
+    Lines,
+    Machine,
+    Meter,
+    created_by,
+    days,
+    sku,
+    stamp,
+    ten,
+)
 from gpuledger.demo.company import DAY, HOUR, LIST_PRICE, ZERO, Month, busy, compact, identifier, stream, tags
 from gpuledger.demo.truth import Fact
 
@@ -34,6 +46,15 @@ _FLEET: Final = (
     ("vision-research", "g6e.xlarge", 10, "busy", _RESEARCH, "us-east-1"),
     (None, "g6e.xlarge", 2, "busy", _RESEARCH, "us-east-1"),
 )
+# Who started what, as AWS records it: people, a job runner, and the provisioning that all teams share. Marie of
+# llm-pretraining started the weekend run, in the research account.
+_TERRAFORM: Final = created_by("terraform-shared")
+_CREATED: Final = {
+    ("vision-research", "p4d.24xlarge"): created_by("svc-trainer", "IAMUser"),
+    (None, "p4d.24xlarge"): created_by("svc-trainer", "IAMUser"),
+    ("vision-research", "g6e.xlarge"): created_by("edsger@example.com"),
+    ("llm-pretraining", "volume"): created_by("marie@example.com"),
+}
 _STORAGE: Final = (("llm-pretraining", 9000), ("rag-serving", 2500), ("vision-research", 6000), (None, 3000))
 _CLAUDE: Final = (  # usage type, its words in the description, dollars per million tokens, usual millions per hour
     ("InputTokenCount", "Million Input Tokens", Decimal(3), 90),
@@ -75,6 +96,7 @@ def _fleet(lines: Lines) -> Iterator[Line]:
         for number in range(count):
             name = f"{team}/{kind}/{number}"
             owner = tags(PROVIDER, team, user_name=f"{kind.split('.')[0]}-{number}", user_env="prod")
+            owner |= _CREATED.get((team, kind), _TERRAFORM)
             machine = _machine(lines, name, kind, account, owner, region)
             for moment, part in _running(lines.month, lines.seed, name, pattern):
                 yield lines.on_demand(machine, moment, part)
@@ -83,15 +105,17 @@ def _fleet(lines: Lines) -> Iterator[Line]:
 def _incidents(lines: Lines) -> Iterator[Line]:
     month = lines.month
     for number in range(200):
-        machine = _machine(lines, f"weekend/{number}", "p4d.24xlarge", _RESEARCH, {}, "us-east-1")
+        tagless = created_by("marie@example.com")
+        machine = _machine(lines, f"weekend/{number}", "p4d.24xlarge", _RESEARCH, tagless, "us-east-1")
         for hour in range(11):
             yield lines.on_demand(machine, month.weekend_run + hour * HOUR, ONE, incident="weekend_run")
     owner = tags(PROVIDER, "vision-research", user_name="notebook-edsger", user_env="dev")
+    owner |= created_by("edsger@example.com")
     machine = _machine(lines, "notebook", "g6e.12xlarge", _RESEARCH, owner, "us-east-1")
     for hour in range(9 * 24):
         yield lines.on_demand(machine, month.notebook + hour * HOUR, ONE, incident="abandoned_notebook")
     for number in range(2):
-        owner = tags(PROVIDER, "rag-serving", user_name=f"rag-eu-{number}", user_env="prod")
+        owner = tags(PROVIDER, "rag-serving", user_name=f"rag-eu-{number}", user_env="prod") | _TERRAFORM
         machine = _machine(lines, f"eu/{number}", "g6e.12xlarge", _PROD, owner, "eu-central-1")
         for index in range(month.hours):
             moment = month.hour(index)
@@ -109,7 +133,7 @@ def _incidents(lines: Lines) -> Iterator[Line]:
 
 
 def _spot(lines: Lines) -> Iterator[Line]:
-    owner = tags(PROVIDER, "data-platform", user_name="spot-etl", user_env="prod")
+    owner = tags(PROVIDER, "data-platform", user_name="spot-etl", user_env="prod") | _TERRAFORM
     machine = _machine(lines, "spot", "g6e.xlarge", _PLATFORM, owner, "us-east-1")
     rng = stream(lines.seed, lines.month, "aws/spot-price")
     for moment, part in _running(lines.month, lines.seed, "spot", "jobs"):
@@ -138,19 +162,20 @@ def _storage(lines: Lines) -> Iterator[Line]:
     late = lines.month.end - 3 * DAY
     for team, size in _STORAGE:
         payer = (_PLATFORM if team is None else _PROD, tags(PROVIDER, team))
+        attached = (payer[0], payer[1] | _CREATED.get((team, "volume"), _TERRAFORM))
         volumes = [f"vol-0{identifier(rng, _HEX, 16)}" for _ in range(4)]
         name = f"example-synthetic-{team or 'scratch'}"
         for when in days(lines.month):
             share = Decimal(size + rng.randint(0, 400)) / lines.month.days
             for volume in volumes:
-                yield lines.metered(disk, volume, when, (share / 4).quantize(TEN), payer)
+                yield lines.metered(disk, volume, when, (share / 4).quantize(TEN), attached)
             yield lines.metered(bucket, name, when, (share * 12).quantize(TEN), payer)
             traffic = Decimal(rng.randint(40_000, 900_000)) / 1000
             if when[0] < late:
-                yield lines.metered(out, volumes[0], when, traffic, payer)
+                yield lines.metered(out, volumes[0], when, traffic, attached)
                 continue
             # The last three days were first stated at the first tier's price.
-            line, old = (lines.metered(meter, volumes[0], when, traffic, payer) for meter in (tier, out))
+            line, old = (lines.metered(meter, volumes[0], when, traffic, attached) for meter in (tier, out))
             fact = Fact(
                 line.fact.billed, line.fact.effective, resource=True, owned=line.fact.owned,
                 incident="late_correction", injected=line.fact.billed - old.fact.billed,
