@@ -26,6 +26,7 @@ from gpuledger.config import (
     PricesSection,
     SourceSection,
     TagsSection,
+    TelemetrySection,
 )
 from gpuledger.surfaces.cli import cli
 
@@ -57,7 +58,15 @@ def cli_page() -> str:
 
 def config_page() -> str:
     parts = [f"{NOTE}# gpuledger.toml\n", (Config.__doc__ or ""), ""]
-    for model in (LedgerSection, SourceSection, TagsSection, PricesSection, PriceSection, AllocationSection):
+    for model in (
+        LedgerSection,
+        SourceSection,
+        TelemetrySection,
+        TagsSection,
+        PricesSection,
+        PriceSection,
+        AllocationSection,
+    ):
         parts += [f"## {(model.__doc__ or '').strip()}\n", "| key | default | meaning |", "|---|---|---|"]
         for key, field in model.model_fields.items():
             default = (

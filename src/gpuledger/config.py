@@ -67,6 +67,13 @@ class SourceSection(BaseModel):
         return resolved
 
 
+class TelemetrySection(SourceSection):
+    """`[telemetry.NAME]`: what ran where. Keys beside these are the type's own settings (docs/telemetry.md)."""
+
+    type: str = Field(description="kubernetes, prometheus, slurm, dcgm, nvidia-smi, amd-smi or records")
+    path: str | None = Field(None, description="for records: folder or object store address of their files")
+
+
 class TagsSection(Section):
     """`[tags]`: more spellings of the canonical keys, for all providers and for one."""
 
@@ -158,9 +165,16 @@ class Config(Section):
 
     ledger: LedgerSection = Field(default_factory=lambda: LedgerSection.model_validate({}))
     sources: dict[str, SourceSection] = Field(default_factory=dict)
+    telemetry: dict[str, TelemetrySection] = Field(default_factory=dict)
     tags: TagsSection = Field(default_factory=lambda: TagsSection.model_validate({}))
     prices: PricesSection = Field(default_factory=lambda: PricesSection.model_validate({}))
     allocation: AllocationSection = Field(default_factory=lambda: AllocationSection.model_validate({}))
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> "Config":
+        if both := sorted(set(self.sources) & set(self.telemetry)):
+            raise ValueError(f"{both[0]} is the name of a source and of a telemetry source: rename one")
+        return self
 
 
 def load(path: str | None = None) -> Config:
@@ -212,9 +226,11 @@ def explain(path: str | None, config: Config, environ: Mapping[str, str]) -> Ite
         if name == "location" and (other := environ.get("GPULEDGER_LEDGER")):
             value, origin = other, "environment GPULEDGER_LEDGER"
         yield {"key": f"ledger.{name}", "value": value, "origin": origin, "state": "ok", "hint": ""}
-    for name, source in config.sources.items():
+    sections = [(f"sources.{name}", source) for name, source in config.sources.items()]
+    sections += [(f"telemetry.{name}", source) for name, source in config.telemetry.items()]
+    for name, source in sections:
         yield {
-            "key": f"sources.{name}.type",
+            "key": f"{name}.type",
             "value": source.type,
             "origin": f"file {file}",
             "state": "ok",
@@ -222,14 +238,14 @@ def explain(path: str | None, config: Config, environ: Mapping[str, str]) -> Ite
         }
         if source.path is not None:
             yield {
-                "key": f"sources.{name}.path",
+                "key": f"{name}.path",
                 "value": source.path,
                 "origin": f"file {file}",
                 "state": "ok",
                 "hint": "",
             }
         for key, value in (source.model_extra or {}).items():
-            yield _setting(f"sources.{name}.{key}", key, value, str(file), environ)
+            yield _setting(f"{name}.{key}", key, value, str(file), environ)
     yield from _prices(config.prices, str(file))
     for key, names in config.tags.aliases.items():
         yield {

@@ -1,6 +1,7 @@
 """Names to modules: `aws-cur2` is `gpuledger.sources.aws_cur2`, or a third party's entry point of that name.
 
-Third parties register connectors in the entry point group `gpuledger.sources`.
+Third parties register connectors in the entry point group `gpuledger.sources`, telemetry modules in
+`gpuledger.telemetry`.
 """
 
 import difflib
@@ -13,10 +14,13 @@ from types import ModuleType
 from typing import cast
 
 import gpuledger.sources
+import gpuledger.telemetry
 from gpuledger.core.contracts import FileConnector
+from gpuledger.core.telling import TelemetryModule
 from gpuledger.errors import GpuledgerError, UsageError
 
 _GROUP = "gpuledger.sources"
+_TELEMETRY = "gpuledger.telemetry"
 
 
 def source_names() -> list[str]:
@@ -29,15 +33,11 @@ def source(name: str) -> FileConnector:
     """Return the connector of that type. Raises UsageError with the nearest names when there is none."""
     for point in entry_points(group=_GROUP):
         if point.name == name:
-            return cast("FileConnector", _checked(point.load(), name))
+            return cast("FileConnector", _checked(point.load(), name, FileConnector))
     if name in source_names():
         module = importlib.import_module(f"gpuledger.sources.{name.replace('-', '_')}")
-        return cast("FileConnector", _checked(module, name))
-    near = difflib.get_close_matches(name, source_names(), n=1)
-    raise UsageError(
-        f"no connector of type {name!r}",
-        hint=f"Did you mean {near[0]}?" if near else f"There are: {', '.join(source_names())}.",
-    )
+        return cast("FileConnector", _checked(module, name, FileConnector))
+    raise _unknown(f"no connector of type {name!r}", name, source_names())
 
 
 def sources() -> Iterator[FileConnector]:
@@ -45,8 +45,31 @@ def sources() -> Iterator[FileConnector]:
     return (source(name) for name in source_names())
 
 
-def _checked(module: ModuleType, name: str) -> ModuleType:
-    missing = [part for part in FileConnector.__annotations__ if not hasattr(module, part)]
+def telemetry_names() -> list[str]:
+    """Return the types of telemetry that are installed, sorted; nothing is imported."""
+    own = [info.name.replace("_", "-") for info in pkgutil.iter_modules(gpuledger.telemetry.__path__)]
+    return sorted({*own, *(point.name for point in entry_points(group=_TELEMETRY))})
+
+
+def telemetry(name: str) -> TelemetryModule:
+    """Return the telemetry module of that type. Raises UsageError with the nearest names when there is none."""
+    for point in entry_points(group=_TELEMETRY):
+        if point.name == name:
+            return cast("TelemetryModule", _checked(point.load(), name, TelemetryModule))
+    if name in telemetry_names():
+        module = importlib.import_module(f"gpuledger.telemetry.{name.replace('-', '_')}")
+        return cast("TelemetryModule", _checked(module, name, TelemetryModule))
+    raise _unknown(f"no telemetry of type {name!r}", name, telemetry_names())
+
+
+def _unknown(message: str, name: str, names: list[str]) -> UsageError:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."
+    return UsageError(message, hint=hint)
+
+
+def _checked(module: ModuleType, name: str, contract: type) -> ModuleType:
+    missing = [part for part in contract.__annotations__ if not hasattr(module, part)]
     if missing:
         raise GpuledgerError(
             f"the connector {name} lacks {', '.join(missing)}",

@@ -20,26 +20,10 @@ from gpuledger.errors import SourceError
 from gpuledger.focus.schema import INSTANT, PARTITION_COLUMNS, QUANTITY, TAGS, TEXT, quoted
 from gpuledger.pipeline import native
 from gpuledger.pipeline.store import DataFile
+from gpuledger.telemetry.records import DEFAULTS, REQUIRED, TYPE, WORDS
 
-TYPE: Final = "records"
-TITLE: Final = "Telemetry records: files of jobs, nodes and usage"
 TABLES: Final = ("job", "node_interval", "usage_interval")
 _INTERVALS: Final = ("node_interval", "usage_interval")
-_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    "job": ("job_id", "cluster", "kind", "name"),
-    "node_interval": ("cluster", "node", "start", "end"),
-    "usage_interval": ("cluster", "node", "job_id", "resource", "start", "end"),
-}
-_WORDS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "usage_interval": {
-        "resource": ("gpu", "cpu", "memory", "storage", "network"),
-        "sharing": ("whole", "mig", "time-slicing", "mps", "hami", "dra"),
-        "state": ("running", "held"),
-    },
-}
-_DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
-    "usage_interval": {"attempt": "1", "state": "'running'"},
-}
 _SUFFIXES: Final = (".parquet", ".csv", ".csv.gz", ".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")  # fmt: skip
 _TIMES: Final = ("TIMESTAMP", "DATE")
 _EPOCH: Final = date(1970, 1, 1)
@@ -109,7 +93,7 @@ def read(
 
     Raises SourceError when a file can't be read at all or lacks a column that records can't be without.
     """
-    reader = RecordReader(dict.fromkeys(columns_of(table), ()), _REQUIRED[table], f"{table} record")
+    reader = RecordReader(dict.fromkeys(columns_of(table), ()), REQUIRED[table], f"{table} record")
     folder = scratch / f"native-{table}"
     folder.mkdir(parents=True, exist_ok=True)
     con.execute("SET preserve_insertion_order = true")
@@ -125,7 +109,7 @@ def check(con: duckdb.Connection, table: str, told: Sequence[Diagnostic] = ()) -
     types = duckdb.columns(con, f"native_{table}")
     wanted = [column for column in TELEMETRY_TABLES[table] if column.name in types]
     kinds = {column.name: column.sql_type for column in wanted}
-    defaults = _DEFAULTS.get(table, {})
+    defaults = DEFAULTS.get(table, {})
     typed = ", ".join(
         f"{_typed(quoted(name), types[name], kind)} AS {quoted(name)}, {quoted(name)} AS {quoted('_raw_' + name)}"
         for name, kind in kinds.items()
@@ -215,9 +199,9 @@ def _problems(table: str, kinds: Mapping[str, str], types: Mapping[str, str]) ->
                 yield branch(
                     f"{raw} IS NOT NULL AND {value} IS NULL{empty}", "unreadable", name, f"{raw}::VARCHAR"
                 )
-    for name in _REQUIRED[table]:
+    for name in REQUIRED[table]:
         yield branch(f"{quoted(name)} IS NULL", "missing", name, "''")
-    for name, words in _WORDS.get(table, {}).items():
+    for name, words in WORDS.get(table, {}).items():
         if name in kinds:
             yield branch(
                 f"{quoted(name)} NOT IN ({', '.join(map(duckdb.literal, words))})", "word", name, quoted(name)
@@ -252,7 +236,7 @@ _SAID: Final[Mapping[str, tuple[str, str]]] = {
 
 def _dropped(table: str, kind: str, column: str, count: int, value: str, file: str, row: int) -> Diagnostic:
     message, hint = _SAID[kind]
-    words = _WORDS.get(table, {}).get(column, ())
+    words = WORDS.get(table, {}).get(column, ())
     said = message.format(value=value, words=", ".join(words))
     if kind == "word" and (near := difflib.get_close_matches(value.lower(), words, n=1)):
         hint = f"Did you mean {near[0]}?"

@@ -24,6 +24,7 @@ from gpuledger.pipeline.ingest import Action, Ingested, Report, scratch_folder
 from gpuledger.pipeline.locations import clear, content_id, open_tree
 from gpuledger.pipeline.record_files import TABLES, Checked
 from gpuledger.pipeline.store import DataFile, Store, slug
+from gpuledger.telemetry import records
 
 if TYPE_CHECKING:
     from gpuledger.core.contracts import Tree
@@ -281,7 +282,7 @@ class _Files:
         order = max(int(datetime.now(UTC).timestamp() * 1_000_000), *(one + 1 for one in held))
         before = {(table, unit[1]) for table in written for unit in self.store.units(table) if unit[0] == self.source}  # fmt: skip
         orders = dict.fromkeys(days, order)
-        notes = {"type": record_files.TYPE, "reader": _READER, "location": self.tree.location}
+        notes = {"type": records.TYPE, "reader": _READER, "location": self.tree.location}
         stored = Stored()
         _commit(self.store, self.source, self.identity, written, orders, notes, stored)
         for day in days:

@@ -22,9 +22,9 @@ _KEYS = (
 def _types(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # click's signature
     if value:
         from gpuledger import registry
-        from gpuledger.pipeline import record_files
+        from gpuledger.telemetry import records
 
-        click.echo(f"{record_files.TYPE:14} {record_files.TITLE}")
+        click.echo(f"{records.TYPE:14} {records.TITLE}")
         for connector in registry.sources():
             click.echo(f"{connector.TYPE:14} {connector.TITLE}")
         ctx.exit()
@@ -66,9 +66,9 @@ def command(
 
     A delivery replaces what the same source delivered for the same billing period before, in one transaction.
     """
-    from gpuledger.pipeline import record_files
     from gpuledger.pipeline.ingest import Report
     from gpuledger.pipeline.telemetry import ingest_records
+    from gpuledger.telemetry import records
 
     ledger, report = context.ledger(), Report()
     if type_name:
@@ -76,7 +76,7 @@ def command(
             raise UsageError("no path given", hint="gpuledger ingest --type TYPE PATH_OR_URL")
         settings = {"map": mapping} if mapping else {}
         for path in names:
-            if type_name == record_files.TYPE:
+            if type_name == records.TYPE:
                 progress = context.progress()
                 report.extend(ingest_records(ledger, path, source=source, force=force, progress=progress))
                 continue

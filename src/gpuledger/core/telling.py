@@ -1,0 +1,63 @@
+"""How a telemetry source is asked, and what it answers: records, findings, and up to when all was told.
+
+A telemetry module has TYPE and TITLE and, to be collected by name, `tell(asked)`. What it yields before a `Covered` is
+all that there is of that time; what comes after the last one is thrown away, so that a failure loses no whole part.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from gpuledger.core.usage import Job, NodeInterval, UsageInterval
+from gpuledger.diagnostics import Diagnostic
+
+# How a source remembers: `past` can be asked again for any part of the past, `days` tells whole days anew (and better),
+# `present` knows what there is now and forgets what ended: what it once said of that stays.
+Memory = Literal["past", "days", "present"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question: [since, until), both UTC, with the settings of the source (secrets resolved)."""
+
+    name: str
+    since: datetime
+    until: datetime
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    progress: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """All records of [since, until), which is within one UTC day unless the source tells of the present.
+
+    `complete` is false when part of the answer is missing: it doesn't replace what a complete answer said before.
+    `gaps` are times inside of which nothing is known.
+    """
+
+    since: datetime
+    until: datetime
+    complete: bool = True
+    gaps: tuple[tuple[datetime, datetime], ...] = ()
+
+
+Told = Job | NodeInterval | UsageInterval | Diagnostic | Covered
+
+
+@runtime_checkable
+class TelemetryModule(Protocol):
+    """Names that a telemetry module must have."""
+
+    TYPE: str
+    TITLE: str
+
+
+class Teller(Protocol):
+    """What a telemetry module of a third party has besides, and MEMORY if it isn't `past`."""
+
+    def tell(self, asked: Asked) -> Iterator[Told]:
+        """Yield what is known of the time asked for. Raises ConfigError for settings, SourceError for the rest."""
+        ...
