@@ -26,7 +26,8 @@ from gpuledger.core.allocation import (
     apportion,
 )
 from gpuledger.core.usage import NodeInterval, UsageInterval
-from gpuledger.models.allocation import DEFAULT
+from gpuledger.models.allocation import DEFAULT, Allocation, share_idle
+from gpuledger.models.allocation.overhead import Method
 
 Interval = TypeVar("Interval", NodeInterval, UsageInterval)
 Value = TypeVar("Value")
@@ -194,6 +195,28 @@ def test_sql_equals_the_reference(
     expected = allocate(world.charges, world.nodes, world.usage, world.prices, by_container=by_container)
     inputs = load(con, world.charges, world.nodes, world.usage, world.prices)
     assert by_sql(con, inputs, by_container=by_container, limit=limit) == by_reference(expected, clusters)
+
+
+@settings(max_examples=15, deadline=None)
+@given(world=worlds(), method=st.sampled_from(["even", "proportional", "fixed"]))
+def test_shared_idle_still_sums_to_the_charge(
+    con: duckdb.DuckDBPyConnection, world: World, method: Method
+) -> None:
+    work = Allocation(con, load(con, world.charges, world.nodes, world.usage, world.prices))
+    sums = ", ".join(f"sum({name})" for name in AMOUNTS)
+    query = f"SELECT x_OriginChargeId, {sums} FROM allocated GROUP BY 1 ORDER BY 1"
+    for batch in work.batches():
+        work.run(batch)
+        before = con.execute(query).fetchall()
+        share_idle(con, method, {"research": Decimal(2), "web": Decimal(1)})
+        assert con.execute(query).fetchall() == before
+        ratios: dict[str, Decimal] = defaultdict(Decimal)
+        for charge, details in con.execute(
+            "SELECT x_OriginChargeId, AllocatedMethodDetails FROM allocated"
+        ).fetchall():
+            elements = json.loads(details, parse_float=Decimal, parse_int=Decimal)["Elements"]
+            ratios[charge] += sum(element["AllocatedRatio"] for element in elements)
+        assert set(ratios.values()) == {Decimal(1)}
 
 
 @ample

@@ -329,6 +329,22 @@ def test_idle_that_nobody_shares_and_unknown_stay(con: duckdb.DuckDBPyConnection
     assert ask(con, "SELECT * FROM allocated ORDER BY ALL") == before
 
 
+def test_idle_cards_that_cost_nothing_keep_their_hours(con: duckdb.DuckDBPyConnection) -> None:
+    """Where cores alone have a price and are all held, the idle row has accelerator hours and no cost."""
+    usage = (pod("a", resource="cpu", requested=Decimal(72)), pod("b", resource="cpu", requested=Decimal(24)))
+    prices = (UnitPrice(gpu=Decimal(0), cpu=Decimal(1), memory=Decimal(0)),)
+    run(con, replace(WHOLE, usage=usage, prices=prices))
+    share_idle(con, "proportional")
+    found = "SELECT AllocatedResourceId, x_GpuHours, BilledCost, AllocatedMethodDetails FROM allocated WHERE x_AllocationState = 'idle'"
+    nothing = '{"Elements":[{"AllocatedRatio":0}]}'
+    assert ask(con, f"{found} ORDER BY 1") == [
+        ("east/a", Decimal(6), Decimal(0), nothing), ("east/b", Decimal(2), Decimal(0), nothing),
+    ]  # fmt: skip
+    assert ask(con, "SELECT sum(BilledCost), sum(x_GpuHours) FROM allocated") == [
+        (Decimal("98.32"), Decimal(8))
+    ]
+
+
 def test_charges_of_no_machine_are_shared_by_cluster(con: duckdb.DuckDBPyConnection) -> None:
     plane = replace(charge("0.10", "plane"), node="")
     credit = replace(charge("-0.05", "credit"), node="")

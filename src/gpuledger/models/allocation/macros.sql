@@ -74,6 +74,7 @@ CREATE OR REPLACE MACRO alloc_nano(n) AS CAST(n * CAST(0.000000001 AS DECIMAL(18
 CREATE OR REPLACE MACRO alloc_ratio_text(n) AS
     CASE
         WHEN n IS NULL THEN NULL
+        WHEN n = 0 THEN '0'
         WHEN n = 1000000000000000000 THEN '1'
         WHEN n >= 100000000000000000 AND n % 10 <> 0 THEN concat('0.', CAST(n AS VARCHAR))
         ELSE concat('0.', rtrim(right(CAST(1000000000000000000 + n AS VARCHAR), 18), '0'))

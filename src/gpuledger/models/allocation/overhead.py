@@ -31,7 +31,8 @@ def share_idle(con: Connection, method: Method, fixed: Mapping[str, Decimal] | N
         return
     weights = {"even": "1", "proportional": "ratio"}
     source = (
-        "(SELECT a.*, a.x_OriginChargeId AS source_key, r.ratio FROM allocated AS a JOIN alloc_idle_ratio AS r "
+        "(SELECT a.*, a.x_OriginChargeId AS source_key, coalesce(r.ratio, 0) AS ratio "
+        "FROM allocated AS a LEFT JOIN alloc_idle_ratio AS r "
         "ON r.charge_id = a.x_OriginChargeId WHERE a.x_AllocationState = 'idle')"
     )
     con.execute(f"CREATE OR REPLACE TEMP TABLE alloc_idle_ratio AS {sql('idle_ratio')}")
