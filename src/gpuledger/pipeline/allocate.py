@@ -27,6 +27,7 @@ from gpuledger.models.allocation import (
     share_idle,
     write_prices,
 )
+from gpuledger.models.usage import usage_current
 from gpuledger.pipeline import allocation_state, views
 from gpuledger.pipeline.allocation_state import UnitKey
 from gpuledger.pipeline.built import Built
@@ -121,14 +122,15 @@ def _inputs(con: duckdb.Connection, files: views.Files, key: UnitKey) -> None:
     source, period = key
     days = {views.unit_of(file)[1] for file in files["node_interval"]}
     days |= {views.unit_of(file)[1] for table in ("job", "usage_interval") for file in files[table]}
-    covered = [day for day in sorted(days) if allocation_state.covers(period, day)]
+    covered = [day for day in sorted(days) if allocation_state.covers(source, period, day)]
     within = f"x_BillingPeriod BETWEEN {duckdb.literal(covered[0])} AND {duckdb.literal(covered[-1])}"
     con.execute(
         f"CREATE VIEW charge AS SELECT * FROM {views.keyed(con, files)} "
         f"WHERE x_Source = {duckdb.literal(source)} AND x_BillingPeriod = {duckdb.literal(period)}"
     )
     con.execute(f"CREATE VIEW seen_node AS SELECT * FROM node_interval WHERE {within}")
-    con.execute(f"CREATE VIEW held_usage AS SELECT * FROM usage_interval WHERE {within}")
+    told = usage_current(con, f"(SELECT * FROM usage_interval WHERE {within})")
+    con.execute(f"CREATE VIEW held_usage AS {told}")
     known = ", ".join(f"{{'key': '{name}', 'value': {quoted(name)}}}" for name in OWNED)
     con.execute(
         f"CREATE TABLE job_owner AS SELECT job_id, name, {', '.join(quoted(name) for name in OWNED)}, "

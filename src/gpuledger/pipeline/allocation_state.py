@@ -1,8 +1,9 @@
 """What allocation was made from, and so whether it still holds: one fingerprint for each unit of charges."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 
 from gpuledger.config import AllocationSection
@@ -30,7 +31,7 @@ def fingerprints(
             found.setdefault(unit_of(file), []).append(file.rpartition("/")[2])
     made = {}
     for (source, period), files in found.items():
-        told = [(day, file) for day, names in days.items() if covers(period, day) for file in names]
+        told = [(day, file) for day, names in days.items() if covers(source, period, day) for file in names]
         if any(file.startswith("node_interval/") for _, file in told):
             text = repr((_VERSION, settings.model_dump_json(), sorted(files), sorted(told)))
             made[source, period] = hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -71,14 +72,21 @@ def stale(store: Store, settings: AllocationSection) -> list[Diagnostic]:
     ]  # fmt: skip
 
 
-def covers(period: str, day: str) -> bool:
-    """Whether a billing period's charges may lie on a day (YYYY-MM-DD): within it, or a day off its edges."""
+def covers(source: str, period: str, day: str) -> bool:
+    """Whether a unit's charges may lie on a day (YYYY-MM-DD): within it, or a day off its edges.
+
+    A unit is a billing period, or a day of estimates, which their source's name tells.
+    """
     try:
-        first = datetime.strptime(f"{period}-01", "%Y-%m-%d")  # noqa: DTZ007  # a date
+        if metered := re.fullmatch(r"metered-(\d{4}-\d{2}-\d{2})", source):
+            first = date.fromisoformat(metered[1])
+            last = first + _DAY
+        else:
+            first = date.fromisoformat(f"{period}-01")
+            last = (first + 31 * _DAY).replace(day=1)
     except ValueError:
         return True  # the charges of an unknown period may be of any day
-    last = (first + 31 * _DAY).replace(day=1)
-    return f"{first - _DAY:%Y-%m-%d}" <= day <= f"{last:%Y-%m-%d}"
+    return f"{first - _DAY}" <= day <= f"{last}"
 
 
 def _telemetry(store: Store) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from gpuledger.engines import duckdb
 from gpuledger.errors import UsageError
 from gpuledger.focus.schema import quoted
 from gpuledger.models import jobs as model
+from gpuledger.models.usage import job_aliases, usage_current
 from gpuledger.pipeline import allocation_state, costs
 from gpuledger.pipeline.ledger import Ledger
 
@@ -103,7 +104,9 @@ def define(con: duckdb.Connection, window: Window) -> None:
     days = f"x_BillingPeriod BETWEEN '{window.start:%Y-%m-%d}' AND '{window.end:%Y-%m-%d}'"
     cost = model.query("job_cost", model=True).replace("FROM allocated", "FROM window_charge")
     con.execute(f"CREATE OR REPLACE TEMP VIEW job_charge AS {cost}")
-    con.execute(f"CREATE OR REPLACE TEMP VIEW held_usage AS SELECT * FROM usage_interval WHERE {days}")
+    told = f"(SELECT * FROM usage_interval WHERE {days})"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW held_usage AS {usage_current(con, told)}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE job_alias AS {job_aliases(told)}")
     con.execute(f"CREATE OR REPLACE TEMP VIEW seen_node AS SELECT * FROM node_interval WHERE {days}")
     for name, query in (("hold", "hold"), ("job_row", "job")):
         text = model.query(query)

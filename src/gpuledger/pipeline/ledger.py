@@ -50,16 +50,27 @@ class Ledger:
         source: str | None = None,
         force: bool = False,
         settings: Mapping[str, Any] | None = None,
+        validate: bool = True,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Report:
         """Read the deliveries at a path or address. See `pipeline.ingest.ingest`."""
         options = Options(
-            source=source, force=force, progress=progress, settings=settings or {}, tags=self.config.tags
+            source=source,
+            force=force,
+            focus_version=self.config.ledger.focus_version if validate else None,
+            progress=progress,
+            settings=settings or {},
+            tags=self.config.tags,
         )
         return ingest(self.store, open_tree(location, self.cache), registry.source(type_name), options)
 
     def ingest_configured(
-        self, name: str, *, force: bool = False, progress: Callable[[str], None] = lambda _: None
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        validate: bool = True,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> Report:
         """Read the deliveries of `[sources.NAME]`: from its path, or by polling its API.
 
@@ -76,6 +87,7 @@ class Ledger:
                 source=name,
                 force=force,
                 settings=section.settings,
+                validate=validate,
                 progress=progress,
             )
         if not hasattr(connector, "poll"):
@@ -87,7 +99,8 @@ class Ledger:
         now = datetime.now(UTC)
         before = now.replace(day=1) - timedelta(days=1)
         window = windows.parse(f"{before:%Y-%m}..{now:%Y-%m}", now)  # last month may still be restated
-        options = Options(force=force, progress=progress, tags=self.config.tags)
+        version = self.config.ledger.focus_version if validate else None
+        options = Options(force=force, focus_version=version, progress=progress, tags=self.config.tags)
         return poll.poll(self.store, name, connector, section.settings, window, options=options)
 
     def connect(
@@ -111,8 +124,8 @@ class Ledger:
         }
 
     def require(self) -> None:
-        """Raise LedgerError with a hint when the ledger has neither bills nor estimates yet."""
-        if self.store.table("cost_and_usage") is None and self.store.table("estimated_cost") is None:
+        """Raise LedgerError with a hint when the ledger has neither bills, nor estimates, nor telemetry yet."""
+        if all(self.store.table(name) is None for name in TABLES):
             raise LedgerError("there is no ledger here", where=self.location, hint=_NO_LEDGER)
 
     def costs(

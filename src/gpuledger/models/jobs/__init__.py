@@ -1,7 +1,7 @@
 """The job ledger: one row per job, with what it held, what that cost, and whose it is.
 
 Relations that are read: `jobs`, `job_charge` (rows of the model `job_cost`), `held_usage` and `seen_node` (usage and
-node intervals). `hold` says how the interval of a usage row in a window becomes card-hours.
+node intervals), `job_alias` (what a monitor calls jobs that the scheduler tells of). `hold` says how the interval of a usage row in a window becomes card-hours.
 """
 
 from functools import cache

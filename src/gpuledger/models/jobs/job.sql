@@ -11,6 +11,7 @@ WITH held AS (
     SELECT *
     FROM jobs
     WHERE coalesce(submitted, started, make_timestamptz({since})) < make_timestamptz({until})
+        AND job_id NOT IN (SELECT job_id FROM job_alias)
         -- One that nobody tells of any more is over, even if nobody saw its end.
         AND coalesce(ended, CAST(CAST(x_BillingPeriod AS DATE) + 1 AS TIMESTAMPTZ)) > make_timestamptz({since})
 ), last AS (
