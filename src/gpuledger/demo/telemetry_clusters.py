@@ -87,7 +87,7 @@ def _prod(plan: Plan, pool: dict[str, list[Machine]]) -> None:
     etl = Work(PROD, "Workflow", "etl-hourly", "etl", "data-platform")
     plan.service(etl, [(node, Claim(cores=8, memory=64, load=_D("1.3"))) for node in pool["general"]])
     embeddings = Work(PROD, "Job", "embed-backfill", "etl", "data-platform", {_TYPE: "batch-inference"})
-    plan.gang(embeddings, pool["spot"], Claim(cards=1, cores=3, memory=24, busy=_D("0.78")), plan.month.start)
+    plan.gang(embeddings, pool["spot"], Claim(cards=1, cores=3, memory=24, busy=_D("0.78")), failures=3)
 
 
 def _europe(plan: Plan, pool: dict[str, list[Machine]]) -> None:
@@ -131,7 +131,7 @@ def _aks(plan: Plan, pool: dict[str, list[Machine]]) -> None:
     owner = TEAMS["llm-pretraining"].owner
     atlas = Work(AKS, "JobSet", "atlas-70b", "pretraining", "llm-pretraining", {_TYPE: "training", "model": "atlas-70b"}, owner)  # fmt: skip
     claim = Claim(cards=8, cores=90, memory=1700, busy=_D("0.91"), load=_D("0.55"))
-    plan.gang(atlas, pool["h100"], claim, plan.month.start - 6 * DAY)
+    plan.gang(atlas, pool["h100"], claim, failures=2)
     asked = plan.month.start + 4 * DAY
     waits = replace(atlas, name="atlas-70b-ablation")
     plan.job(waits, Life(asked, None, state="Pending", attempts=0))
@@ -166,7 +166,7 @@ def _gke(plan: Plan, pool: dict[str, list[Machine]]) -> None:
             plan.records.hold(plan.pod(job, f"{work.name}-master-0", attempt), node, (start, until), claim)
             start += cut  # noqa: PLW2901
     trial = Work(GKE, "Job", "trial", "default")
-    plan.gang(trial, pool["trial"], Claim(cards=8, cores=190, memory=1700, busy=_D("0.22")), plan.month.start)
+    plan.gang(trial, pool["trial"], Claim(cards=8, cores=190, memory=1700, busy=_D("0.22")))
     never = Work(GKE, "PyTorchJob", "whisper-xl", "vision", "vision-research", {_TYPE: "training"})
     asked = plan.month.start + 17 * DAY + 9 * HOUR
     plan.job(never, Life(asked, None, asked + 3 * DAY, "Failed", attempts=0))
@@ -184,7 +184,7 @@ def _gke(plan: Plan, pool: dict[str, list[Machine]]) -> None:
 def _cks(plan: Plan, pool: dict[str, list[Machine]]) -> None:
     moe = Work(CKS, "PyTorchJob", "atlas-moe", "pretraining", "llm-pretraining", {_TYPE: "training", "model": "atlas-moe"}, TEAMS["llm-pretraining"].owner)  # fmt: skip
     claim = Claim(cards=8, cores=120, memory=1900, busy=_D("0.88"), load=_D("0.6"))
-    job = plan.gang(moe, pool["h100"], claim, plan.month.start - 3 * DAY)
+    job = plan.gang(moe, pool["h100"], claim, failures=1)
     plan.records.volume(
         job, "shared-vast", (plan.month.start, plan.month.end), 40960, _D(11800), pool["h100"][0].node
     )
@@ -204,9 +204,7 @@ def _cks(plan: Plan, pool: dict[str, list[Machine]]) -> None:
     feed = Work(CKS, "LeaderWorkerSet", "feed", "default", labels={"app.kubernetes.io/name": "feed"})
     plan.service(feed, [(node, Claim(cards=4, cores=48, memory=400, busy=_D("0.33")))], night=_D("0.21"))
     bulk = Work(CKS, "Job", "bulk-captions", "default")
-    plan.gang(
-        bulk, pool["l40s-open"], Claim(cards=8, cores=100, memory=800, busy=_D("0.58")), plan.month.start
-    )
+    plan.gang(bulk, pool["l40s-open"], Claim(cards=8, cores=100, memory=800, busy=_D("0.58")))
 
 
 CLUSTERS: Final[dict[str, Callable[[Plan, dict[str, list[Machine]]], None]]] = {

@@ -112,19 +112,23 @@ class Plan:
                     self.records.hold(pod, machine, span, claim)
         return job
 
-    def gang(self, work: Work, machines: Sequence[Machine], claim: Claim, submitted: datetime) -> Job:
-        """Let a job run while all its machines do; while one is missing, what it has of the others is held."""
+    def gang(self, work: Work, machines: Sequence[Machine], claim: Claim, failures: int = 0) -> Job:
+        """Let a job run while all its machines do; while one is missing, what it has of the others is held.
+
+        Its first `failures` stretches were attempts in vain; from then on it goes on where it stopped.
+        """
         together: Sequence[Span] = machines[0].runs
         for machine in machines[1:]:
             together = common(together, machine.runs)
-        job = self.job(work, Life(submitted, together[0][0], attempts=len(together)))
+        attempts = min(failures + 1, len(together))
+        job = self.job(work, Life(together[0][0] - HOUR, together[0][0], attempts=attempts))
         for number, machine in enumerate(machines):
             name = f"{work.name}-worker-{number}"
-            for attempt, span in enumerate(together, start=1):
-                self.records.hold(self.pod(job, name, attempt), machine, span, claim)
+            for stretch, span in enumerate(together, start=1):
+                self.records.hold(self.pod(job, name, min(stretch, attempts)), machine, span, claim)
             waiting = replace(claim, busy=Decimal(0), load=Decimal("0.02"))
             for start, end in without(machine.runs, together):
-                attempt = min(1 + sum(span[0] < start for span in together), len(together))
+                attempt = min(1 + sum(span[0] < start for span in together), attempts)
                 held = replace(self.pod(job, name, attempt), state="held")
                 self.records.hold(held, machine, (start, end), waiting)
         return job
