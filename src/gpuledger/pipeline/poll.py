@@ -59,7 +59,7 @@ def poll(  # noqa: PLR0913 - five arguments say what to poll, the others have de
     options = options or Options()
     folder = (state or state_of(store)) / "sources" / slug(name)
     report = Report()
-    with _alone(folder, name), _client(settings, options.progress, now) as send:
+    with alone(folder, name), _client(settings, options.progress, now) as send:
         context = PollContext(
             settings=settings,
             state_dir=folder,
@@ -136,7 +136,7 @@ class Folder:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
+def alone(folder: Path, name: str) -> Iterator[None]:
     """Hold the source's lock. The system frees it when the process ends, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -132,28 +132,29 @@ def check(con: duckdb.Connection, table: str, told: Sequence[Diagnostic] = ()) -
 
 def _survey(con: duckdb.Connection, table: str, told: list[Diagnostic]) -> Checked:
     """Look at every row once: how many are good, which days they touch, what is wrong with the others."""
-    if table in _INTERVALS:
-        first, last = f"epoch_us(start) // {_DAY}", f'(epoch_us("end") - 1) // {_DAY}'
-        times = f"min({first}), max({last}), coalesce(bool_or({first} <> {last}), false)"
-    else:
-        times = "NULL, NULL, false"
-    row = con.execute(f"SELECT count(*), {times} FROM good_{table}").fetchone() or (0, None, None, False)
     bad = con.execute(
         f"""SELECT split_part(_problem, chr(31), 1), split_part(_problem, chr(31), 2), count(*),
                    arg_min(split_part(_problem, chr(31), 3), _row), arg_min(_file, _row), min(_row)
             FROM seen_{table} WHERE _problem IS NOT NULL GROUP BY ALL ORDER BY 3 DESC, 1, 2"""
     ).fetchall()
-    dropped = sum(int(found[2]) for found in bad)
     told += [_dropped(table, *found) for found in bad[:_SHOWN]]
-    return Checked(
-        table,
-        int(row[0]) + dropped,
-        dropped,
-        None if row[1] is None else day_of(int(row[1])),
-        None if row[2] is None else day_of(int(row[2])),
-        bool(row[3]),
-        told,
-    )
+    checked = Checked(table, dropped=sum(int(found[2]) for found in bad), diagnostics=told)
+    measure(con, checked)
+    return checked
+
+
+def measure(con: duckdb.Connection, checked: Checked) -> None:
+    """Count `good_<table>`, and see which days its intervals touch."""
+    if checked.table in _INTERVALS:
+        first, last = f"epoch_us(start) // {_DAY}", f'(epoch_us("end") - 1) // {_DAY}'
+        times = f"min({first}), max({last}), coalesce(bool_or({first} <> {last}), false)"
+    else:
+        times = "NULL, NULL, false"
+    row = con.execute(f"SELECT count(*), {times} FROM good_{checked.table}").fetchone()
+    good, begin, end, checked.crosses = row or (0, None, None, False)
+    checked.rows = int(good) + checked.dropped
+    checked.first = None if begin is None else day_of(int(begin))
+    checked.last = None if end is None else day_of(int(end))
 
 
 def day_of(number: int) -> date:

@@ -135,20 +135,31 @@ class Store:
         return found
 
     def files(
-        self, name: str, as_of: datetime | int | None = None, periods: Iterable[str] | None = None
+        self,
+        name: str,
+        as_of: datetime | int | None = None,
+        periods: Iterable[str] | None = None,
+        source: str | None = None,
     ) -> list[str]:
-        """Return addresses of the data files of a snapshot, optionally of some billing periods only."""
+        """Return addresses of the data files of a snapshot, optionally of some billing periods or one source only."""
         table = self.table(name, as_of)
         wanted = None if periods is None else set(periods)
         return [
             f"{self.uri(name)}/{add['path']}"
             for add in (_adds(table) if table is not None else ())
-            if wanted is None or add["period"] in wanted
+            if (wanted is None or add["period"] in wanted) and source in {None, add["source"]}
         ]
 
-    def readable(self, name: str, as_of: datetime | int | None, cache: Path) -> list[str]:
+    def readable(
+        self,
+        name: str,
+        as_of: datetime | int | None,
+        cache: Path,
+        periods: Iterable[str] | None = None,
+        source: str | None = None,
+    ) -> list[str]:
         """Return local paths of a snapshot's files. Remote files never change, so each is downloaded once."""
-        files = self.files(name, as_of)
+        files = self.files(name, as_of, periods, source)
         if not self.remote:
             return files
         import obstore

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from operator import attrgetter
+from os import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -42,6 +43,8 @@ class Spool:
         self.folder = folder
         self.rows = dict.fromkeys(TABLES, 0)
         self._files: dict[str, TextIO] = {}
+        self._kept: dict[str, int] = {}
+        self._counts = dict(self.rows)
         self._write: dict[str, Callable[[Sequence[Any]], Any]] = {}
         self._columns = {table: _order(table) for table in TABLES}
         self._usage = attrgetter(*(name for name in self._columns["usage_interval"] if name not in _SHARES))
@@ -62,6 +65,23 @@ class Spool:
             self._open(table)
         self._write[table](row)
         self.rows[table] += 1
+
+    def mark(self) -> None:
+        """Keep all that was written down so far, whatever `rewind` takes back later."""
+        self._kept = {table: self._size(table) for table in self._files}
+        self._counts = dict(self.rows)
+
+    def rewind(self) -> None:
+        """Take back what came after the last mark."""
+        for table, handle in self._files.items():
+            self._size(table)
+            handle.truncate(self._kept.get(table, 0))
+            handle.seek(0, SEEK_END)
+        self.rows = dict(self._counts)
+
+    def _size(self, table: str) -> int:
+        self._files[table].flush()
+        return (self.folder / f"{table}.csv").stat().st_size
 
     def _open(self, table: str) -> None:
         handle = (self.folder / f"{table}.csv").open("w", encoding="utf-8", newline="", buffering=1 << 20)
@@ -138,7 +158,14 @@ def store_records(  # noqa: PLR0913 - keywords say what a delivery is
         for record in records:
             spool.add(record)
         stored = store_spool(
-            store, slug(source), spool, [day], scratch, delivery_id=delivery_id, order=order, notes=notes
+            store,
+            slug(source),
+            spool,
+            [day],
+            scratch,
+            delivery_id=delivery_id,
+            order=order,
+            notes={day.isoformat(): notes or {}},
         )
     finally:
         spool.close()
@@ -157,17 +184,17 @@ def store_spool(  # noqa: PLR0913 - keywords say what a delivery is
     *,
     delivery_id: str,
     order: int,
-    notes: Mapping[str, Any] | None = None,
-    complete: Callable[[duckdb.Connection, str, Checked], Checked] | None = None,
+    notes: Mapping[str, Mapping[str, Any]] | None = None,
+    beside: Callable[[duckdb.Connection, Checked], None] | None = None,
 ) -> Stored:
-    """Make a spool's records the whole content of a run of days. `complete` may add rows to `good_<table>` first."""
+    """Make a spool's records the whole content of a run of days. `notes` go by day, and `beside` may add rows to `good_<table>` first."""
     con = duckdb.connect(spill=scratch / "spill")
     try:
         checked: dict[str, Checked] = {}
         for table in TABLES:
             checked[table] = spool.load(con, table, source)
-            if complete is not None:
-                checked[table] = complete(con, table, checked[table])
+            if beside is not None:
+                beside(con, checked[table])
         files = _write(con, checked, days, scratch)
     finally:
         con.close()
@@ -200,7 +227,7 @@ def _commit(
     delivery_id: str,
     files: Mapping[str, Sequence[DataFile]],
     orders: Mapping[str, int],
-    notes: Mapping[str, Any],
+    notes: Mapping[str, Mapping[str, Any]],
     stored: Stored,
 ) -> None:
     """Replace the days in each table, usage last. A day without rows is replaced by nothing."""
@@ -208,7 +235,9 @@ def _commit(
         counts = dict.fromkeys(orders, 0)
         for file in written:
             counts[file.billing_period] += file.rows
-        told = {day: {**notes, "rows": rows, "tables": list(files)} for day, rows in counts.items()}
+        told = {
+            day: {**notes.get(day, {}), "rows": rows, "tables": list(files)} for day, rows in counts.items()
+        }
         store.replace(table, source, delivery_id, written, orders=orders, notes=told)
         stored.rows[table] = counts
 
@@ -282,9 +311,9 @@ class _Files:
         order = max(int(datetime.now(UTC).timestamp() * 1_000_000), *(one + 1 for one in held))
         before = {(table, unit[1]) for table in written for unit in self.store.units(table) if unit[0] == self.source}  # fmt: skip
         orders = dict.fromkeys(days, order)
-        notes = {"type": records.TYPE, "reader": _READER, "location": self.tree.location}
+        note = {"type": records.TYPE, "reader": _READER, "location": self.tree.location}
         stored = Stored()
-        _commit(self.store, self.source, self.identity, written, orders, notes, stored)
+        _commit(self.store, self.source, self.identity, written, orders, dict.fromkeys(days, note), stored)
         for day in days:
             action: Action = "replaced" if any((table, day) in before for table in written) else "loaded"
             self.report.rows.append(_row(self.source, day, self.identity, stored.of(day), action))

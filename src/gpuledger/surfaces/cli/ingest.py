@@ -1,6 +1,8 @@
 """`gpuledger ingest`: deliveries into the ledger."""
 
+import difflib
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import click
 
@@ -45,6 +47,17 @@ def _types(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  #
     "--force", is_flag=True, help="Load even what the ledger holds already, or a newer delivery of."
 )
 @click.option(
+    "--validate/--no-validate",
+    default=True,
+    show_default=True,
+    help="Check charges against the FOCUS rules on the way in.",
+)
+@click.option(
+    "--window",
+    metavar="SPAN",
+    help="For telemetry by NAME: the time to ask for, such as 7d or 2026-11-01..2026-11-03, instead of all that is new.",
+)
+@click.option(
     "--list-types",
     is_flag=True,
     is_eager=True,
@@ -59,13 +72,18 @@ def command(
     type_name: str | None,
     source: str | None,
     mapping: str | None,
+    window: str | None,
     *,
     force: bool,
+    validate: bool,
 ) -> int:
-    """Read bills into the ledger: configured sources by NAME (all without any), or any PATH_OR_URL with --type.
+    """Read bills and telemetry: configured sources by NAME (all without any), or any PATH_OR_URL with --type.
 
     A delivery replaces what the same source delivered for the same billing period before, in one transaction.
+    Telemetry goes on where it stopped, day by day; its billing_period is the day.
     """
+    from gpuledger.core import windows
+    from gpuledger.pipeline.collect import collect
     from gpuledger.pipeline.ingest import Report
     from gpuledger.pipeline.telemetry import ingest_records
     from gpuledger.telemetry import records
@@ -87,6 +105,7 @@ def command(
                     source=source,
                     force=force,
                     settings=settings,
+                    validate=validate,
                     progress=context.progress(),
                 )
             )
@@ -95,24 +114,34 @@ def command(
             raise UsageError(
                 "--source and --map go with --type", hint="Configured sources have them in gpuledger.toml."
             )
+        span = windows.parse(window, datetime.now(UTC)) if window else None
         for name in _configured(context, names):
-            report.extend(ledger.ingest_configured(name, force=force, progress=context.progress()))
+            if name in context.config.telemetry:
+                since, until = (span.start, span.end) if span else (None, None)
+                report.extend(collect(ledger, [name], since, until, context.progress(), force=force))
+            else:
+                progress = context.progress()
+                report.extend(
+                    ledger.ingest_configured(name, force=force, validate=validate, progress=progress)
+                )
     rows = [{key: asdict(row)[key] for key in _KEYS} for row in report.rows]
     context.emit(
         "ingest", rows, totals={"rows": sum(row["rows"] for row in rows)}, diagnostics=report.diagnostics
     )
-    refused = [told for told in report.diagnostics if told.code == "delivery-rejected"]
+    refused = [told for told in report.diagnostics if told.code in {"delivery-rejected", "collect-failed"}]
     if refused and not any(row.action != "rejected" for row in report.rows):
         return 3
     return 1 if any(told.severity == "error" for told in report.diagnostics) else 0
 
 
 def _configured(context: Context, names: tuple[str, ...]) -> tuple[str, ...]:
-    known = context.config.sources
+    known = {**context.config.sources, **context.config.telemetry}
     if unknown := [name for name in names if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
         raise UsageError(
             f"no source {unknown[0]!r} in the configuration",
-            hint=f"There are: {', '.join(known)}." if known else "For a path, add --type TYPE.",
+            hint=hint if known else "For a path, add --type TYPE.",
         )
     if not known:
         raise UsageError(
