@@ -1,33 +1,32 @@
 """A small synthetic world: a bill of machines, and telemetry of what ran on them, brought into a ledger."""
+# ruff: noqa: ANN401  # rows and records take any of their fields
 
-import csv
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from gpuledger.config import Config
 from gpuledger.core.usage import Evidence, Job, NodeInterval, UsageInterval
 from gpuledger.diagnostics import Diagnostic
-from gpuledger.pipeline.build import build
+from gpuledger.engines import duckdb
+from gpuledger.focus.schema import LEDGER_COST_AND_USAGE, PARTITION_COLUMNS, create_columns
+from gpuledger.pipeline.allocate import allocate
 from gpuledger.pipeline.built import Built
+from gpuledger.pipeline.ingest import scratch_folder
 from gpuledger.pipeline.ledger import Ledger
+from gpuledger.pipeline.store import DataFile
 from gpuledger.pipeline.telemetry import store_records
 
 T0 = datetime(2026, 10, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+TIES = files("gpuledger.models.audits").joinpath("allocation_ties.sql").read_text("utf-8")
 # A machine whose price is all cards, so that a card's share is the cost's.
 CARDS_ONLY = {"gpu": 1, "cpu": 0, "memory": 0}
-COLUMNS = (
-    "BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "BillingAccountId", "BillingCurrency", "BillingPeriodStart",
-    "ChargePeriodStart", "ChargePeriodEnd", "ChargeCategory", "ServiceName", "ServiceCategory", "ResourceId", "ResourceName",
-    "SubAccountId", "HostProviderName", "ConsumedQuantity", "ConsumedUnit", "SkuId", "SkuMeter", "AllocatedMethodId",
-    "AllocatedResourceId", "Tags",
-)  # fmt: skip
 
 
 def hour(number: float) -> datetime:
@@ -36,11 +35,11 @@ def hour(number: float) -> datetime:
 
 def charge(
     cost: str, resource: str = "i-1", hours: tuple[float, float] = (0, 1), **more: Any
-) -> dict[str, Any]:  # noqa: ANN401
+) -> dict[str, Any]:
     """One line of a bill: a machine's hour in October 2026."""
     return {
         "BilledCost": cost, "EffectiveCost": cost, "ListCost": cost, "ContractedCost": cost, "BillingAccountId": "1",
-        "BillingCurrency": "USD", "BillingPeriodStart": "2026-10-01T00:00:00Z",
+        "BillingCurrency": "USD", "BillingPeriodStart": "2026-10-01T00:00:00Z", "x_CostStatus": "Final",
         "ChargePeriodStart": hour(hours[0]).isoformat(), "ChargePeriodEnd": hour(hours[1]).isoformat(),
         "ChargeCategory": "Usage", "ServiceName": "Compute", "ServiceCategory": "Compute", "ResourceId": resource, **more,
     }  # fmt: skip
@@ -48,7 +47,7 @@ def charge(
 
 def node(
     name: str = "n1", provider: str | None = "i-1", hours: tuple[float, float] = (0, 24), **more: Any
-) -> NodeInterval:  # noqa: ANN401
+) -> NodeInterval:
     made = NodeInterval(
         "east", name, hour(hours[0]), hour(hours[1]), provider_id=provider, pool="gpus", gpu_model="H100",
         gpu_count=Decimal(8), cpu_cores=Decimal(96), memory_gib=Decimal(1024),
@@ -58,7 +57,7 @@ def node(
 
 def pod(
     name: str, hours: tuple[float, float] = (0, 1), gpus: str | None = None, **more: Any
-) -> UsageInterval:  # noqa: ANN401
+) -> UsageInterval:
     made = UsageInterval(
         cluster="east", node="n1", job_id=f"east/{name}", resource="gpu", namespace="ml", pod=name, pod_uid=f"uid-{name}",
         start=hour(hours[0]), end=hour(hours[1]), requested=None if gpus is None else Decimal(gpus),
@@ -66,7 +65,7 @@ def pod(
     return replace(made, **more)
 
 
-def job(name: str, *, cluster: str = "east", **more: Any) -> Job:  # noqa: ANN401
+def job(name: str, *, cluster: str = "east", **more: Any) -> Job:
     made = Job(
         f"{cluster}/{name}", cluster, "Job", name, "ml", submitted=T0, started=T0, state="Running", attempts=1
     )
@@ -80,27 +79,35 @@ def owned(**dimensions: str) -> dict[str, Evidence]:
 class World:
     """A ledger in a folder, and what can happen to it."""
 
-    def __init__(self, folder: Path, **allocation: Any) -> None:  # noqa: ANN401
+    def __init__(self, folder: Path, **allocation: Any) -> None:
         self.folder = folder
         self.deliveries = 0
         self.settings(**allocation)
 
-    def settings(self, **allocation: Any) -> None:  # noqa: ANN401
+    def settings(self, **allocation: Any) -> None:
         given = {**CARDS_ONLY, **allocation}
         kept = {name: value for name, value in given.items() if value is not None}
         self.ledger = Ledger(str(self.folder / "ledger"), Config.model_validate({"allocation": kept}))
 
-    def bill(self, *rows: dict[str, Any], source: str = "cloud") -> None:
-        """Deliver a month's bill; it replaces the one before."""
+    def bill(self, *rows: dict[str, Any], source: str = "cloud", table: str = "cost_and_usage") -> None:
+        """Deliver a bill, already as ledger rows; it replaces the one before."""
         self.deliveries += 1
-        folder = self.folder / f"bill-{self.deliveries}"
-        folder.mkdir(parents=True)
-        with (folder / "bill.csv").open("w", encoding="utf-8", newline="") as handle:
-            writer = csv.DictWriter(handle, COLUMNS)
-            writer.writeheader()
-            writer.writerows({**row, "Tags": json.dumps(row.get("Tags", {}))} for row in rows)
-        report = self.ledger.ingest("focus", str(folder), source=source, force=True)
-        assert not [told for told in report.diagnostics if told.severity == "error"], report.diagnostics
+        con = duckdb.connect()
+        columns = [column for column in LEDGER_COST_AND_USAGE if column.name not in PARTITION_COLUMNS]
+        con.execute(f"CREATE TABLE line ({create_columns(columns)})")
+        for row in rows:
+            names = ", ".join(row)
+            con.execute(
+                f"INSERT INTO line ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values())
+            )
+        scratch = scratch_folder(self.ledger.store) / "bill.parquet"
+        con.execute(f"COPY line TO {duckdb.literal(scratch)} (FORMAT parquet)")
+        con.close()
+        period = str(rows[0]["BillingPeriodStart"])[:7]
+        self.ledger.store.replace(
+            table, source, f"d{self.deliveries}", [DataFile(scratch, len(rows), period)],
+            orders={period: self.deliveries}, notes={period: {}},
+        )  # fmt: skip
 
     def telemetry(
         self, *records: Job | NodeInterval | UsageInterval, source: str = "k8s", days: int = 1
@@ -119,12 +126,11 @@ class World:
             )
 
     def build(self) -> list[Built]:
-        """Build, and hold it to its audits; return what was split anew."""
-        told = list(build(self.ledger))
+        """Allocate, and hold the result to the audit; return what was split anew."""
+        told = list(allocate(self.ledger))
         self.diagnostics = [one for one in told if isinstance(one, Diagnostic)]
-        built = [one for one in told if isinstance(one, Built)]
-        assert not [one for one in built if one.state != "ok"], built
-        return [one for one in built if one.name.startswith("allocated_cost")]
+        assert self.ask(TIES) == []
+        return [one for one in told if isinstance(one, Built)]
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         con = self.ledger.connect()
