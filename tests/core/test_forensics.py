@@ -1,8 +1,10 @@
 """How evidence becomes a candidate: laws of the confidence, how creators are read, and the gates that were passed."""
 
 import random
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from gpuledger.core.forensics import (
     Directory,
     Evidence,
     Owner,
+    Rule,
     Tagged,
     best,
     rank,
@@ -106,6 +109,19 @@ def test_nobody_is_named_when_nothing_points_or_all_point_alike() -> None:
     assert best(rank(level)) is None
     assert best(rank([*level, Evidence("naming", LLM, "w", 1.0, 5)])) is not None
     assert best(rank([Evidence("account", VISION, "shared", 0.1, 1)])) is None
+
+
+def test_the_page_states_the_weights_that_count() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "unattributed.md").read_text("utf-8")
+    told = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\d.]+) \| ([^|]+) \|", page, re.MULTILINE)
+    assert [Rule(name, family, float(weight), meaning) for name, family, weight, meaning in told] == list(
+        RULES.values()
+    )
+    assert all(f"{family} {cap:.2f}" in page for family, cap in FAMILIES.items())
+    assert f"count at most {CAP}" in page
+    assert f"{HIGH:.2f} and more" in page
+    assert f"below {MEDIUM:.2f}" in page
+    assert f"below {FLOOR}" in page
 
 
 def test_words_for_confidence() -> None:

@@ -157,6 +157,47 @@ def test_launch_group_name_and_neighbours(aws: Any) -> None:  # noqa: ANN401
     assert "neighbours" in beside["candidates"][0]["rules"]
 
 
+def test_what_it_runs_as_and_what_it_runs(aws: Any) -> None:  # noqa: ANN401
+    clues = {
+        "service_account": {"instance_profile": "profile-1"},
+        "key_pair": {"key_name": "key-1"},
+        "image": {"image_id": "ami-0123456789abcdef0"},
+    }
+    rows = aws(
+        *(
+            machine(f"i-0ccccccccccccccc{n}", 4 - n, kind=f"g{n}.xlarge", **tags)
+            for n, tags in enumerate(clues.values())
+        ),
+        *(
+            machine(f"i-0dddddddddddddd{n}{m}", 1, START - timedelta(days=1), "m7i.large", team=rule, **tags)
+            for n, (rule, tags) in enumerate(clues.items())
+            for m in range(3)
+        ),
+    )
+    found = [
+        [sign["owner"] for sign in row["candidates"] if rule in sign["rules"]]
+        for rule, row in zip(clues, rows, strict=True)
+    ]
+    assert found == [[rule] for rule in clues]
+
+
+def test_runs_of_the_same_name_in_earlier_months_count(aws: Any) -> None:  # noqa: ANN401
+    september = {
+        "bill_billing_period_start_date": "2026-09-01T00:00:00.000Z",
+        "bill_billing_period_end_date": "2026-10-01T00:00:00.000Z",
+    }
+    earlier = machine(
+        "i-0ddddddddddddd001", 5, START - timedelta(days=20), team="pixels", name="diffusion-41"
+    )
+    (row,) = aws(
+        machine("i-0cccccccccccccc01", 3, name="diffusion-42"),
+        ({**row, **september} for row in earlier),
+        window="2026-10",
+    )
+    assert (row["candidate_owner"], row["cost"]) == ("pixels", "30")
+    assert "same_name" in {sign["rule"] for sign in row["evidence"]}
+
+
 def test_a_shared_provisioner_and_an_empty_account_name_nobody(aws: Any) -> None:  # noqa: ANN401
     ci = "AssumedRole:ASIA1:terraform"
     shared, lonely = aws(

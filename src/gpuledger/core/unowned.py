@@ -108,7 +108,7 @@ def _account(facts: Circumstances) -> Iterator[Gate]:
         )
     else:
         yield Gate(
-            "account_default", "passed", "the bill has no account tag or cost category that could stand in"
+            "account_default", "passed", "no account tag or cost category on the bill stands in for it"
         )
 
 
