@@ -235,10 +235,15 @@ def parse_v1(given: Mapping[str, str], parameters: Mapping[str, str]) -> Filter:
             )
         if alternatives:
             operands.append(Or(alternatives) if len(alternatives) > 1 else alternatives[0])
-    return operands[0] if len(operands) == 1 else And(operands)
+    return _all(operands)
 
 
 def both(first: Filter, second: Filter) -> Filter:
     """Return a filter that lets through what both do."""
-    operands = [one for one in (first, second) if one != Everything]
+    return _all([one for one in (first, second) if one != Everything])
+
+
+def _all(operands: Sequence[Filter]) -> Filter:
+    if not operands:
+        return Everything
     return operands[0] if len(operands) == 1 else And(operands)
