@@ -300,6 +300,7 @@ def validate(  # the inputs of a validation
     dataset: str = "CostAndUsage",
     capabilities: Iterable[str] | None = None,
     commitments: str | None = None,
+    examples: bool = True,
 ) -> ValidationReport:
     """Check a relation against every machine-checkable rule of `dataset` in FOCUS `focus_version`.
 
@@ -309,7 +310,7 @@ def validate(  # the inputs of a validation
 
     `capabilities` names what the provider supports; rules that need another one are skipped. None means
     undeclared: then a capability counts when a column that belongs to it holds values. `commitments` is the
-    ContractCommitment relation that the charges refer to.
+    ContractCommitment relation that the charges refer to. Without `examples` results have counts only, and a pass less.
 
     Raises UsageError for an unknown version or dataset; errors of the engine pass through.
     """
@@ -327,9 +328,9 @@ def validate(  # the inputs of a validation
     for rule in rules.rules:
         if not applies(rule):
             run.failures.pop(rule.id, None)
-    examples = _examples(run)
+    shown = _examples(run) if examples else {}
     results = [
-        RuleResult(rule, *run.counts[rule.id], examples.get(rule.id))
+        RuleResult(rule, *run.counts[rule.id], shown.get(rule.id))
         for rule in rules.rules
         if applies(rule) and rule.id in run.counts
     ]

@@ -17,7 +17,10 @@ from gpuledger.errors import SourceError
 from gpuledger.focus.schema import quoted
 from gpuledger.pipeline.headers import TextShape, normal, resolve, text_shape, truncated
 
-SCRATCH = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 122880"
+# Small row groups keep all cores busy while the order of rows is kept.
+SCRATCH = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 30720"
+# A line may have 16 MiB. The buffer is said too: by default it grows with the line, and one thread then waits for it.
+_LONGEST = "max_line_size = 16777216, buffer_size = 33554432"
 _SHOWN_REJECTS = 20
 _SHOWN_COLUMNS = 8
 NULL_WORDS = ("", "NULL", "null")
@@ -162,7 +165,7 @@ def csv_scan(path: Path, shape: TextShape, null_words: Sequence[str] = NULL_WORD
     return (
         f"read_csv({duckdb.literal(path)}, auto_detect = false, header = true, skip = {shape.skip}, columns = {{{names}}}, "
         f"delim = {duckdb.literal(shape.delimiter)}, quote = '\"', escape = '\"', encoding = '{shape.encoding}', "
-        f"nullstr = {nulls}, ignore_errors = true, store_rejects = true, strict_mode = true, max_line_size = 16777216)"
+        f"nullstr = {nulls}, ignore_errors = true, store_rejects = true, strict_mode = true, {_LONGEST})"
     )
 
 

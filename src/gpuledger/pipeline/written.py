@@ -10,10 +10,12 @@ from gpuledger.core.money import total as exact_total
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError
+from gpuledger.focus.validate import validate
 from gpuledger.pipeline.store import DataFile, scan
 
 _SHOWN_ISSUES = 20
 _ACCOUNTS = 1000
+_SHOWN_RULES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,25 @@ def sum_up(con: duckdb.Connection, connector: FileConnector, files: Sequence[Dat
     _tie(con, connector, groups, shown)
     mapped.diagnostics += _notes(con, connector, shown)
     return mapped
+
+
+def conformance(
+    con: duckdb.Connection, files: Sequence[DataFile], version: str, shown: str
+) -> list[Diagnostic]:
+    """Run the FOCUS rules over written Cost and Usage files; tell the MUST rules that fail, in one Diagnostic."""
+    relation = scan("cost_and_usage", [str(file.path) for file in files])
+    found = validate(con, relation, focus_version=version, examples=False)
+    if not found.violations:
+        return []
+    worst = sorted(found.violations, key=lambda result: -result.failed)[:_SHOWN_RULES]
+    named = ", ".join(f"{result.rule.id} ({result.failed:,} of {result.checked:,})" for result in worst)
+    more = f" and {len(found.violations) - len(worst)} more" if len(found.violations) > len(worst) else ""
+    return [
+        Diagnostic(
+            "focus-rules", "warning", shown, f"{len(found.violations)} of {len(found.results)} FOCUS {version} rules fail: {named}{more}",
+            "The rows were loaded: money ties to the bill all the same. `gpuledger validate` on the ledger's export explains each rule with an example.",
+        )
+    ]  # fmt: skip
 
 
 def _totals(groups: Sequence[tuple[Any, ...]], files: Sequence[DataFile]) -> list[PeriodTotals]:
