@@ -35,15 +35,21 @@ WITH node AS (
         cluster, node, at_us,
         lead(at_us) OVER machine - at_us AS span_us,
         sum(there) OVER machine AS there,
-        greatest(sum(there) OVER machine - sum(held) OVER machine, 0) AS free,
-        CASE WHEN sum(held) OVER machine > 0 THEN greatest(sum(there) OVER machine - sum(held) OVER machine, 0) ELSE 0 END AS fragmented
+        sum(held) OVER machine AS held
     FROM change
     WINDOW machine AS (PARTITION BY cluster, node ORDER BY at_us)
+), room AS (
+    -- Of cards that nobody counted, nobody knows how many are free.
+    SELECT
+        *,
+        CASE WHEN there IS NOT NULL THEN greatest(there - held, 0) END AS free,
+        CASE WHEN there IS NULL THEN NULL WHEN held > 0 THEN greatest(there - held, 0) ELSE 0 END AS fragmented
+    FROM moment
 )
 SELECT
     *,
     -- Free and fragmented before this moment: what lies between any two moments is a difference.
     coalesce(sum(free * span_us) OVER before, 0) AS free_before,
     coalesce(sum(fragmented * span_us) OVER before, 0) AS fragmented_before
-FROM moment
+FROM room
 WINDOW before AS (PARTITION BY cluster, node ORDER BY at_us ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
