@@ -25,6 +25,7 @@ from gpuledger.errors import ConfigError, SourceError, UsageError
 from gpuledger.models.usage import usage_current
 from gpuledger.pipeline import tellers
 from gpuledger.pipeline.collect import collect, held_days
+from gpuledger.pipeline.doctor import examine
 from gpuledger.pipeline.ingest import Report
 from gpuledger.pipeline.ledger import Ledger
 
@@ -472,4 +473,27 @@ def test_the_command_line_takes_telemetry_by_name(
     assert row["billed_cost"] is None
     assert row["rows"] >= 5  # job, node, GPU, CPU, memory
     assert done.exit_code == 0
-    assert "Did you mean prom?" in CliRunner().invoke(cli, ["ingest", "prm"]).output
+    with pytest.raises(UsageError, match=r"Did you mean prom\?"):
+        CliRunner().invoke(cli, ["ingest", "prm"], catch_exceptions=False)
+
+
+def test_the_doctor_tells_how_far_behind_a_source_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = {
+        "s": {"type": "slurm"},
+        "new": {"type": "dcgm"},
+        "p": {"type": "prometheus", "token_env": "NOT_SET"},
+    }
+    ledger = ledger_of(tmp_path, odd={"type": "slrum"}, **sources)
+    scripted(monkeypatch, "past", [held_gpu(at(1), at(2)), Covered(at(0), at(2), gaps=((at(1.5), at(2)),))])
+    collect(ledger, ["s"], at(0), at(2), now=lambda: at(2))
+    checks = {one.check: one for one in examine(ledger, at(7))}
+    behind = checks["telemetry s"]
+    assert behind.state == "warn"
+    assert behind.detail.startswith(
+        "up to 2026-11-02 02:00Z (5 h ago), 1 rows of 1 days, last delivery slurm-20261102T"
+    )
+    assert behind.detail.endswith("30 min of 2026-11-02 are unknown")
+    assert "nothing is collected yet" in checks["telemetry new"].detail
+    assert checks["telemetry p"].detail == "the environment variable NOT_SET is not set"
+    assert "Did you mean slurm?" in checks["telemetry odd"].hint
+    assert {one.check: one for one in examine(ledger, at(2.5))}["telemetry s"].state == "ok"

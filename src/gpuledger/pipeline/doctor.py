@@ -8,18 +8,22 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from gpuledger import registry
-from gpuledger.config import Config
+from gpuledger.config import Config, SourceSection
 from gpuledger.core import tags
 from gpuledger.engines import duckdb
 from gpuledger.errors import GpuledgerError, UsageError
 from gpuledger.models import recognition
+from gpuledger.pipeline import telemetry_health
 from gpuledger.pipeline.enrich import known_aliases
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.pipeline.locations import is_remote, open_tree
+from gpuledger.pipeline.store import slug
 
 State = Literal["ok", "warn", "fail", "unknown"]
 # Clouds bring charges 18-48 hours late; more than that means that a delivery stopped coming.
 _LATE = timedelta(hours=48)
+# Telemetry can be collected at any time, so that it is behind means that nobody does.
+_STALE = timedelta(hours=3)
 _SHOWN = 8
 _LITTLE = Decimal("0.80")
 
@@ -38,6 +42,7 @@ def examine(ledger: Ledger, now: datetime | None = None) -> Iterator[Check]:
     """Run all checks, cheap ones first; a check that can't be made says why."""
     now = now or datetime.now(UTC)
     yield from _configuration(ledger.config)
+    yield from _telemetry(ledger, now)
     try:
         units = ledger.units()
     except GpuledgerError as error:
@@ -82,22 +87,65 @@ def _configuration(config: Config) -> Iterator[Check]:
         except UsageError as error:
             yield Check(f"source {name}", "fail", error.message, error.hint or "")
             continue
-        unset = [
-            str(v)
-            for k, v in (source.model_extra or {}).items()
-            if k.endswith("_env") and str(v) not in os.environ
-        ]
-        if unset:
+        if unset := _unset(source):
             yield Check(
                 f"source {name}",
                 "fail",
-                f"the environment variable {unset[0]} is not set",
-                f"export {unset[0]}=…",
+                f"the environment variable {unset} is not set",
+                f"export {unset}=…",
             )
         elif source.path is not None:
             yield _reachable(name, source.path, connector.TITLE)
         else:
             yield Check(f"source {name}", "ok", f"{connector.TITLE}, polled")
+
+
+def _telemetry(ledger: Ledger, now: datetime) -> Iterator[Check]:
+    """Say per telemetry source whether it can be asked, how far behind it is, and what came last."""
+    configured = ledger.config.telemetry
+    try:
+        found = {one.source: one for one in telemetry_health.health(ledger)}
+    except GpuledgerError as error:
+        yield Check("telemetry", "fail", error.message, error.hint or "")
+        return
+    for name, section in configured.items():
+        check = f"telemetry {name}"
+        held = found.pop(slug(name), None)
+        try:
+            title = registry.telemetry(section.type).TITLE
+        except UsageError as error:
+            yield Check(check, "fail", error.message, error.hint or "")
+            continue
+        if unset := _unset(section):
+            yield Check(check, "fail", f"the environment variable {unset} is not set", f"export {unset}=…")
+        elif held is None:
+            yield Check(check, "warn", f"{title}: nothing is collected yet", f"gpuledger ingest {name}")
+        else:
+            yield _lag(check, held, now, due=True)
+    for name, held in found.items():
+        yield _lag(f"telemetry {name}", held, now, due=False)
+
+
+def _lag(check: str, held: telemetry_health.Health, now: datetime, *, due: bool) -> Check:
+    """`due` says that the source is configured here, so that somebody ought to collect it."""
+    last = f"last delivery {held.delivery_id} at {held.committed:%Y-%m-%d %H:%M}Z"
+    if held.until is None:
+        return Check(check, "unknown", f"{held.rows:,} rows without intervals, {last}")
+    lag = max(now - held.until, timedelta(0))
+    detail = f"up to {held.until:%Y-%m-%d %H:%M}Z ({_span(lag)} ago), {held.rows:,} rows of {held.days} days, {last}"
+    if held.unknown:
+        detail += f"; {held.unknown.total_seconds() / 60:.0f} min of {held.last_day} are unknown"
+    if due and lag > _STALE:
+        return Check(
+            check, "warn", detail, "Collect it every few minutes to hours: what isn't seen is unknown."
+        )
+    return Check(check, "ok", detail)
+
+
+def _unset(section: SourceSection) -> str | None:
+    """Return the first environment variable that a section names and that is not set."""
+    named = (str(v) for k, v in (section.model_extra or {}).items() if k.endswith("_env"))
+    return next((name for name in named if name not in os.environ), None)
 
 
 def _reachable(name: str, path: str, title: str) -> Check:
@@ -139,6 +187,8 @@ def _lags(con: duckdb.Connection, now: datetime) -> Iterator[Check]:
 
 
 def _span(lag: timedelta) -> str:
+    if lag < timedelta(hours=1):
+        return f"{lag.total_seconds() / 60:.0f} min"
     return f"{lag.days} days" if lag > _LATE else f"{lag.total_seconds() / 3600:.0f} h"
 
 
