@@ -198,6 +198,22 @@ def test_rates_are_learnt_from_what_pays_for_running_machines(
     assert (found and found.effective) == price
 
 
+def test_parts_of_a_machine_that_name_no_type_are_of_its_machine() -> None:
+    con = connect()
+    kind = {"x_InstanceType": "a3-highgpu-8g", "RegionId": "us-central1"}
+    memory = {"x_InstanceType": None, "RegionId": "us-central1", "x_GpuHours": None, "x_GpuCount": None}
+    bill(
+        con,
+        [
+            charge("vm", -24, -22, "160", **kind),
+            charge("vm", -24, -22, "8", **memory),
+            charge("vm2", -24, -22, "9", **memory),
+        ],
+    )
+    rates = learn(metering.billed_days(con, "final", at(-720), at(0)), DAY.date(), 30)
+    assert rates["a3-highgpu-8g", "us-central1", False].effective == 84
+
+
 def test_rates_of_machines_without_cards() -> None:
     con = connect()
     kind = {"x_InstanceType": "m7i.8xlarge", "x_GpuCount": None, "x_GpuHours": None, "ConsumedUnit": "Hrs"}

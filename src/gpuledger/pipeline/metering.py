@@ -5,13 +5,12 @@ telemetry changed or prices were entered; the rates learnt from bills only move 
 estimate of a past day stays what was known at its time, and comparing it with the bill is honest.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -99,9 +98,11 @@ class Meter:
         report = Metered()
         todo = self._todo(now.date())
         self._window = (min(todo, default=now.date()), max(todo, default=now.date()))
+        findings = _Findings()
         for day, (identity, same) in sorted(todo.items()):
             progress(f"metering {day}")
-            self._meter(day, now, identity, report, same=same)
+            self._meter(day, now, identity, report, findings, same=same)
+        report.diagnostics = [*findings.diagnostics(), *report.diagnostics]
         if report.tick is None:
             report.tick = Tick(now, None, 0, 0, None, None, None, 0, None)
         return report
@@ -145,7 +146,9 @@ class Meter:
         table = self.ledger.store.table(_BILLS)
         return None if table is None else table.version()
 
-    def _meter(self, day: date, now: datetime, identity: str, report: Metered, *, same: bool) -> None:
+    def _meter(
+        self, day: date, now: datetime, identity: str, report: Metered, findings: "_Findings", *, same: bool
+    ) -> None:
         scratch = scratch_folder(self.ledger.store)
         con = duckdb.connect(spill=scratch / "spill", memory_limit=self.ledger.config.ledger.memory_limit)
         try:
@@ -153,7 +156,7 @@ class Meter:
             if not same:
                 self._write(con, day, identity, written, scratch)
             report.days.append(_summary(con, day, written=not same))
-            report.diagnostics += _findings(con, day)
+            findings.look(con, day)
             if day == now.date():
                 self._tick(con, now, report)
         except ConflictError as error:
@@ -183,10 +186,7 @@ class Meter:
         return given | set(canonical)
 
     def _node_view(self, con: duckdb.Connection, day: date) -> None:
-        place = f"/{PARTITION_COLUMNS[1]}={day}/"
-        found = [
-            file for file in self.ledger.store.readable(_NODES, None, self.ledger.cache) if place in file
-        ]
+        found = self.ledger.store.readable(_NODES, None, self.ledger.cache, [day.isoformat()])
         con.execute(f"CREATE OR REPLACE VIEW nodes AS SELECT * FROM {scan(_NODES, found, hive=True)}")
 
     def _book(self, day: date) -> PriceBook:
@@ -203,15 +203,8 @@ class Meter:
         since = first - learn_days * _DAY
         key = (version, since, last)
         if self._billed is None or self._billed[0] != key:
-            months = {
-                f"/{PARTITION_COLUMNS[1]}={since + back * _DAY:%Y-%m}/"
-                for back in range((last - since).days + 1)
-            }
-            found = [
-                file
-                for file in self.ledger.store.readable(_BILLS, None, self.ledger.cache)
-                if any(month in file for month in months)
-            ]
+            months = {f"{since + back * _DAY:%Y-%m}" for back in range((last - since).days + 1)}
+            found = self.ledger.store.readable(_BILLS, None, self.ledger.cache, months)
             with duckdb.connect(memory_limit=self.ledger.config.ledger.memory_limit) as con:
                 relation = f"(SELECT * FROM {scan(_BILLS, found, hive=True)})"
                 days = models.billed_days(con, relation, _start(since), _start(last)) if found else []
@@ -304,11 +297,12 @@ class Meter:
     def _priced_machines(self, now: datetime) -> set[str]:
         """Machines with a priced estimate of today or yesterday in the ledger."""
         today = now.astimezone(UTC).date()
-        units = [f"{PARTITION_COLUMNS[0]}={source_of(day)}/" for day in (today, today - _DAY)]
         found = [
             file
-            for file in self.ledger.store.readable(TABLE, None, self.ledger.cache)
-            if any(unit in file for unit in units)
+            for day in (today, today - _DAY)
+            for file in self.ledger.store.readable(
+                TABLE, None, self.ledger.cache, [f"{day:%Y-%m}"], source_of(day)
+            )
         ]
         if not found:
             return set()
@@ -321,11 +315,9 @@ class Meter:
 
 def _collect(ledger: Ledger, progress: Callable[[str], None]) -> list[Diagnostic]:
     """Read the telemetry sources of the configuration; return what was wrong."""
-    try:
-        collector = import_module("gpuledger.pipeline.collect")
-    except ModuleNotFoundError:
-        return []
-    report = collector.collect(ledger, progress=progress)
+    from gpuledger.pipeline.collect import collect
+
+    report = collect(ledger, list(ledger.config.telemetry), progress=progress)
     return list(report.diagnostics)
 
 
@@ -383,29 +375,53 @@ def _summary(con: duckdb.Connection, day: date, *, written: bool) -> Day:
     return Day(day, rows, machines, unpriced, cost, written)
 
 
-def _findings(con: duckdb.Connection, day: date) -> list[Diagnostic]:
-    """Tell machines without a price, by kind, and machines that no bill can be matched with."""
-    unpriced = con.execute(
-        f"""SELECT regexp_replace(x_DataIssues, '^BilledCost: unpriced, ', ''), count(DISTINCT lower(ResourceId)),
-                   sum(ConsumedQuantity)
-            FROM rows WHERE EffectiveCost IS NULL GROUP BY ALL ORDER BY 3 DESC, 1 LIMIT {_SHOWN}"""
-    ).fetchall()
-    found = [
-        Diagnostic(
-            "node-unpriced", "warning", f"{TABLE} {day}", f"{why}: {machines} machine(s), {hours.normalize():f} hours in no sum",
-            "Enter a price as [[prices.custom]] in gpuledger.toml, or ingest a bill that has one.",
+@dataclass(slots=True)
+class _Findings:
+    """What was wrong in any of the days, told once for all of them."""
+
+    unpriced: dict[str, list[tuple[date, int, Decimal]]] = field(default_factory=dict)
+    nameless: list[tuple[date, int]] = field(default_factory=list)
+
+    def look(self, con: duckdb.Connection, day: date) -> None:
+        """Find machines without a price, by kind, and machines that no bill can be matched with."""
+        unpriced = con.execute(
+            """SELECT regexp_replace(x_DataIssues, '^BilledCost: unpriced, ', ''), count(DISTINCT lower(ResourceId)),
+                      sum(ConsumedQuantity)
+               FROM rows WHERE EffectiveCost IS NULL GROUP BY ALL"""
+        ).fetchall()
+        for why, machines, hours in unpriced:
+            self.unpriced.setdefault(why, []).append((day, machines, hours))
+        nameless = _one(
+            con,
+            "SELECT count(DISTINCT ResourceId) FROM rows WHERE ResourceId = x_Native['cluster'] || '/' || x_Native['node']",
         )
-        for why, machines, hours in unpriced
-    ]  # fmt: skip
-    nameless = _one(
-        con,
-        "SELECT count(DISTINCT ResourceId) FROM rows WHERE ResourceId = x_Native['cluster'] || '/' || x_Native['node']",
-    )
-    if nameless:
-        found.append(
-            Diagnostic(
-                "node-without-resource-id", "info", f"{TABLE} {day}", f"{nameless} machine(s) have no id that a bill would know",
-                "Their bill replaces the estimates only if it ends in the node's name; else let telemetry tell the instance id.",
-            )
-        )  # fmt: skip
-    return found
+        if nameless:
+            self.nameless.append((day, nameless))
+
+    def diagnostics(self) -> list[Diagnostic]:
+        """Return them, most hours first."""
+        found = []
+        ranked = sorted(self.unpriced.items(), key=lambda item: (-sum(told[2] for told in item[1]), item[0]))
+        for why, days in ranked[:_SHOWN]:
+            machines, hours = max(told[1] for told in days), sum((told[2] for told in days), Decimal(0))
+            found.append(
+                Diagnostic(
+                    "node-unpriced", "warning", _days([told[0] for told in days]),
+                    f"{why}: {machines} machine(s), {hours.normalize():f} hours in no sum",
+                    "Enter a price as [[prices.custom]] in gpuledger.toml, or ingest a bill that has one.",
+                )
+            )  # fmt: skip
+        if self.nameless:
+            found.append(
+                Diagnostic(
+                    "node-without-resource-id", "info", _days([day for day, _ in self.nameless]),
+                    f"{max(count for _, count in self.nameless)} machine(s) have no id that a bill would know",
+                    "Their bill replaces the estimates only if it ends in the node's name; else let telemetry tell the instance id.",
+                )
+            )  # fmt: skip
+        return found
+
+
+def _days(days: Sequence[date]) -> str:
+    first, last = min(days), max(days)
+    return f"{TABLE} {first}" if first == last else f"{TABLE} {first}..{last}"

@@ -30,6 +30,8 @@ WITH charge AS (
         AND ServiceCategory IS DISTINCT FROM 'Networking'
         AND ServiceCategory IS DISTINCT FROM 'Storage'
         AND AllocatedMethodId IS NULL
+        AND CommitmentDiscountStatus IS DISTINCT FROM 'Unused'
+        AND CapacityReservationStatus IS DISTINCT FROM 'Unused'
 ), guess AS (
     SELECT
         ResourceId, ChargePeriodStart AS _start, ChargePeriodEnd AS _end, BillingCurrency, ServiceProviderName,
@@ -108,9 +110,9 @@ WITH charge AS (
         cell.*,
         coalesce(cell._end <= reach._settled OR _grain = 3 AND _charges > 0, _charges > 0) AS settled,
         coalesce(final, 0) - coalesce(estimated, 0) AS difference,
-        -- What hours make of the difference, where only one side has them; 1 ms is rounding.
+        -- What hours make of the difference, where only one side has them; less than a second is rounding.
         CASE
-            WHEN _charges = 0 OR _guesses = 0 OR _final_time = 0 OR abs(_final_time - _guess_time) < 1000 THEN NULL
+            WHEN _charges = 0 OR _guesses = 0 OR _final_time = 0 OR abs(_final_time - _guess_time) < 1000000 THEN NULL
             WHEN _final_time > _guess_time THEN metered_units(final) * (_final_time - _guess_time) // _final_time
             ELSE -metered_units(estimated) * (_guess_time - _final_time) // _guess_time
         END AS _hours_part

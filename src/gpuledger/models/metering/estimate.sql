@@ -125,7 +125,7 @@ SELECT
         '"x_PriceBasis":' || CAST(to_json(price.basis) AS VARCHAR)
     ) || '}}' AS SkuPriceDetails,
     'metered/' || concat_ws('/', lower(kind), lower(region), capacity, price.source) AS SkuPriceId,
-    tag_map(labels) AS Tags,
+    labels AS Tags,
     'Estimated' AS x_CostStatus,
     'metered' AS x_SourceVersion,
     CASE WHEN price.source IS NULL THEN 'BilledCost: unpriced, no price of ' || kind || ' ' || capacity || coalesce(' in ' || region, '') || ' is known' END

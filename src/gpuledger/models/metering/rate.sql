@@ -24,7 +24,7 @@ WITH usage AS (
             WHEN lower(ConsumedUnit) IN ({hours}) THEN ConsumedQuantity
             WHEN lower(PricingUnit) IN ({hours}) THEN PricingQuantity
         END AS hours,
-        EffectiveCost, BilledCost, ContractedCost, ListCost
+        ResourceId, EffectiveCost, BilledCost, ContractedCost, ListCost
     FROM {final}
     WHERE ChargeCategory = 'Usage'
         AND ChargeClass IS NULL
@@ -36,6 +36,14 @@ WITH usage AS (
         AND BillingCurrency IS NOT NULL
         AND ChargePeriodEnd > $since
         AND ChargePeriodEnd <= $until
+), typed AS (
+    -- Rows of a machine's memory and cores needn't name its type, those of its cards do.
+    SELECT ResourceId, min(instance_type) AS known_type FROM usage
+    WHERE instance_type IS NOT NULL AND gpu_hours IS NOT NULL AND ResourceId IS NOT NULL
+    GROUP BY ResourceId
+), named AS (
+    SELECT usage.* REPLACE (coalesce(instance_type, known_type) AS instance_type)
+    FROM usage LEFT JOIN typed ON usage.instance_type IS NULL AND typed.ResourceId = usage.ResourceId
 )
 SELECT
     instance_type, region, spot, gpu_hours IS NOT NULL OR hours IS NOT NULL AS counted, day, currency,
@@ -44,6 +52,6 @@ SELECT
     CASE WHEN count(ContractedCost) = count(*) THEN sum(ContractedCost) END,
     CASE WHEN count(ListCost) = count(*) THEN sum(ListCost) END,
     sum(hours), sum(gpu_hours), gpu_count, account_id, account_name
-FROM usage
+FROM named
 WHERE instance_type IS NOT NULL
 GROUP BY ALL

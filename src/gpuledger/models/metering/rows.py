@@ -80,10 +80,11 @@ def _filled(relation: str, keys: str, columns: Sequence[str]) -> str:
 
 
 def _sweep(told: str, keys: str, attributes: Sequence[str]) -> str:
+    listed = ", ".join(attributes)
     return _text("sweep").format(
-        told=f'(SELECT {keys}, start, "end", teller, {", ".join(attributes)} FROM {told})',
+        told=f'(SELECT {keys}, start, "end", teller, hash({listed}) AS facts, {listed} FROM {told})',
         keys=keys,
-        plain=", ".join(attributes),
+        meant=", ".join(f"any_value({name}) AS {name}" for name in attributes),
         texts=", ".join(f"CAST({name} AS VARCHAR)" for name in attributes),
         best=", ".join(f"arg_min({name}, _rank) AS {name}" for name in attributes),
     )
