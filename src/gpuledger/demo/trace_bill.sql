@@ -1,5 +1,6 @@
--- What the machines of a trace would have cost: a FOCUS row per machine and UTC day, at the invented prices
--- $gpu_price per card hour and, for machines without cards, $core_price per core hour. Nothing here was ever billed.
+-- What the machines of a trace would have cost: a FOCUS row per machine and UTC day, which charges the hours that it was
+-- rented of that day, at the invented prices $gpu_price per card hour and, for machines without cards, $core_price per
+-- core hour. Nothing here was ever billed.
 WITH rated AS (
     SELECT
         *,
@@ -8,9 +9,9 @@ WITH rated AS (
 ), cut AS (
     SELECT
         * EXCLUDE (start, "end"),
-        greatest(start, day) AS start,
-        least("end", day + INTERVAL 1 DAY) AS "end"
+        sum(epoch_us(least("end", day + INTERVAL 1 DAY)) - epoch_us(greatest(start, day)))::BIGINT AS us
     FROM (SELECT *, unnest(range(date_trunc('day', start), "end", INTERVAL 1 DAY)) AS day FROM rated)
+    GROUP BY ALL
 ), priced AS (
     SELECT
         *,
@@ -18,7 +19,7 @@ WITH rated AS (
         ((us // 3600000000)::DECIMAL(18, 14)
             + ((us % 3600000000)::HUGEINT * 100000000000000::HUGEINT // 3600000000::HUGEINT)::DECIMAL(20, 0) * 0.00000000000001::DECIMAL(15, 14)
         )::DECIMAL(18, 14) AS hours
-    FROM (SELECT *, epoch_us("end") - epoch_us(start) AS us FROM cut)
+    FROM cut
 ), costed AS (
     SELECT *, (hours * rate)::DECIMAL(32, 18) AS cost FROM priced
 )
@@ -26,10 +27,10 @@ SELECT
     'synthetic-trace-' || $trace AS BillingAccountId,
     'Synthetic prices on a real trace' AS BillingAccountName,
     'USD' AS BillingCurrency,
-    date_trunc('month', start) AS BillingPeriodStart,
-    date_trunc('month', start) + INTERVAL 1 MONTH AS BillingPeriodEnd,
-    start AS ChargePeriodStart,
-    "end" AS ChargePeriodEnd,
+    date_trunc('month', day) AS BillingPeriodStart,
+    date_trunc('month', day) + INTERVAL 1 MONTH AS BillingPeriodEnd,
+    day AS ChargePeriodStart,
+    day + INTERVAL 1 DAY AS ChargePeriodEnd,
     'Usage' AS ChargeCategory,
     'Usage-Based' AS ChargeFrequency,
     'Synthetic price on a real trace: ' || $trace || ', ' || coalesce(model || ', ', '') || gpus || ' cards, ' || cores || ' cores' AS ChargeDescription,
@@ -61,4 +62,4 @@ SELECT
     json_object('CoreCount', cores::DOUBLE, 'GpuCount', gpus::INTEGER, 'MemorySize', memory::DOUBLE) AS SkuPriceDetails,
     json_object('synthetic', 'true', 'trace', $trace) AS Tags
 FROM costed
-ORDER BY start, node
+ORDER BY day, node
