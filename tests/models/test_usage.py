@@ -146,3 +146,28 @@ def test_slurm_and_other_clusters_are_left_alone(con: duckdb.Connection) -> None
     rows = current(con, "cluster, job_id, requested")
     assert ("s", "s/slurm/7@1", Decimal(3)) in rows
     assert ("d", "d/ns/Job/a", Decimal(5)) in rows
+
+
+def test_jobs_that_kubernetes_itself_knows_by_name_are_the_schedulers(con: duckdb.Connection) -> None:
+    told(con, KUBE, "c/ns/RayJob/a", "cpu", (1, 2), requested=Decimal(4))
+    told(
+        con,
+        PROM,
+        "c/ns/RayCluster/a-x",
+        "cpu",
+        (1, 2),
+        container="main",
+        requested=Decimal(2),
+        used=Decimal(1),
+    )
+    rows = current(con, "job_id, requested, used")
+    assert rows == [("c/ns/RayJob/a", Decimal(4), None), ("c/ns/RayJob/a", None, Decimal(1))]
+
+
+def test_files_of_records_are_told_apart_by_their_jobs(con: duckdb.Connection) -> None:
+    told(con, "0a1b2c", "c/uid-a", "cpu", (1, 2), requested=Decimal(4))
+    told(con, "0a1b2c", "c/ns/Job/a", "cpu", (1, 2), container="main", requested=Decimal(2), used=Decimal(1))
+    assert current(con, "job_id, requested, used") == [
+        ("c/uid-a", Decimal(4), None),
+        ("c/uid-a", None, Decimal(1)),
+    ]

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -70,6 +71,11 @@ class Settings:
             raise self.wrong(key, "it is needed", hint)
         return value
 
+    def file(self, key: str) -> str | None:
+        """Return a path with its `~` resolved; None when it isn't set."""
+        value = self.text(key)
+        return None if value is None else str(Path(value).expanduser())
+
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts, empty when it isn't set."""
         value = self.values.get(key, [])
@@ -115,7 +121,7 @@ class Settings:
 def _kubernetes(asked: Asked) -> Iterator[Told]:
     found = Settings(asked, "kubeconfig", "context", "cluster", "namespaces", "timeout", "tries")
     options = kubernetes.Options(
-        kubeconfig=found.text("kubeconfig"),
+        kubeconfig=found.file("kubeconfig"),
         context=found.text("context"),
         cluster=found.text("cluster"),
         namespaces=found.texts("namespaces"),
@@ -147,7 +153,7 @@ def _prometheus(asked: Asked) -> Iterator[Told]:
         password=found.text("password"),
         tenant=found.text("tenant"),
         match=found.table("match"),
-        ca_file=found.text("ca_file"),
+        ca_file=found.file("ca_file"),
         timeout=found.number("timeout", 60),
         tries=int(found.number("tries", 5)),
         seconds=found.number("seconds", 300),
@@ -240,7 +246,9 @@ def _host(asked: Asked, *known: str) -> tuple[Settings, snapshots.Host]:
 
 def _dcgm(asked: Asked) -> Iterator[Told]:
     found, host = _host(asked, "url", "file")
-    where = found.text("url") or found.needed("file", 'Give url = "http://host:9400/metrics", or a file.')
+    where = found.text("url") or found.file("file")
+    if where is None:
+        raise found.wrong("url", "it is needed", 'Such as url = "http://host:9400/metrics", or file = "…".')
     yield from snapshots.dcgm_page(host, where, found.number("timeout", 10))
     yield Covered(host.start, host.end)
 

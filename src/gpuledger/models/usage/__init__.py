@@ -3,8 +3,9 @@
     sql = usage_current(con, "usage_interval")      # a SELECT with the columns of the relation
     ids = job_aliases("usage_interval")             # job_id as a monitor says it -> current_id, the scheduler's
 
-A row is a monitor's when its delivery says so (`prometheus-…`), or when its job is known by names only. All others are
-a scheduler's, or of no pod, and stay as they are. The join rule, by cluster and pod uid:
+A row is a monitor's when its delivery says so (`prometheus-…`, not `kubernetes-…`) or, in files of records, when its job
+is known by names only. All others are a scheduler's, or of no pod, and stay as they are. The join rule, by cluster and
+pod uid:
 
 - The scheduler's job ids win, also for pods of the same job that only the monitor saw.
 - Where the scheduler tells of the pod, attempt and state are its own, and `requested` is in its rows only; the
@@ -23,9 +24,11 @@ from gpuledger.core.contracts import Connection
 
 _NAMED: Final = "contains(substr(job_id, length(cluster) + 2), '/')"
 # True for a monitor's row, false for a scheduler's, null for one of no pod.
-_MONITOR: Final = (
-    f"(CASE WHEN pod_uid IS NOT NULL THEN starts_with(x_DeliveryId, 'prometheus-') OR {_NAMED} END)"
-)
+_MONITOR: Final = f"""(CASE
+    WHEN pod_uid IS NULL THEN NULL
+    WHEN starts_with(x_DeliveryId, 'kubernetes-') THEN false
+    ELSE starts_with(x_DeliveryId, 'prometheus-') OR {_NAMED}
+END)"""
 
 
 def usage_current(con: Connection, usage: str = "usage_interval") -> str:
