@@ -10,7 +10,7 @@ ARGS ?=
 # What the tests find their servers and sample data by. A test whose server is missing skips and says so.
 export AZURITE ?= $(CURDIR)/.ci/tools/node_modules/.bin/azurite-blob
 export FOCUS_VALIDATOR ?= $(CURDIR)/.venv-focus-validator/bin/focus-validator
-export KUBECOST_CLIENT ?= $(CURDIR)/.venv-kubecost-client/bin/python
+export KUBECOST_CLIENT ?= $(CURDIR)/.venv-kubecost-client/bin/ct-kubecost-mcp-server
 export GPULEDGER_SHARED ?= $(abspath $(CURDIR)/../shared)
 
 # The official FOCUS validator needs Python 3.12 or newer, and an environment of its own.
