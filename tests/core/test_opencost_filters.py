@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuledger.core.opencost import BadParameterError
-from gpuledger.core.opencost.filter_sql import Parameters, condition
+from gpuledger.core.opencost.filter_sql import Lookup, Parameters, condition
 from gpuledger.core.opencost.filters import (
     And,
     Comparison,
@@ -113,12 +113,16 @@ def test_aggregations() -> None:
     assert caught.value.parameter == "aggregate"
 
 
-ROWS = [
+ROWS: list[dict[str, object]] = [
     {"namespace": "a", "pod": "web-1", "labels": {"app.kubernetes.io/name": "x", "team": "v"}},
     {"namespace": "b", "pod": "web", "labels": {"team": "w"}},
     {"namespace": "", "pod": "", "labels": {}},
 ]
-FIELDS = {"namespace": "namespace", "pod": "pod", "label": lambda name: label("labels", name)}
+FIELDS: dict[str, str | Lookup] = {
+    "namespace": "namespace",
+    "pod": "pod",
+    "label": lambda name: label("labels", name),
+}
 WORDS = st.sampled_from(["a", "b", "", "web", "web-1", "1", "__unallocated__", "'", "%"])
 OPERATORS = st.sampled_from(["equals", "contains", "prefix", "suffix"])
 COMPARISONS = st.one_of(

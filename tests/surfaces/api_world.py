@@ -7,7 +7,7 @@ the same namespace holds all eight cards for two hours at 10 dollars. Node n9 ha
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -77,12 +77,21 @@ def client(made: World, settings: Settings | None = None) -> Iterator[TestClient
         yield found
 
 
-def ask(http: TestClient, path: str, code: int = 200, **parameters: object) -> Any:  # noqa: ANN401  # JSON
-    """Return the answer's `data`, or its whole body when it failed."""
+def ask(http: TestClient, path: str, **parameters: object) -> Any:  # noqa: ANN401  # JSON
+    """Return the `data` of an answer that succeeds."""
+    return _body(http, path, 200, parameters)["data"]
+
+
+def refused(http: TestClient, path: str, **parameters: object) -> Any:  # noqa: ANN401  # JSON
+    """Return the whole answer to a request that is refused for its parameters."""
+    return _body(http, path, 400, parameters)
+
+
+def _body(http: TestClient, path: str, code: int, parameters: Mapping[str, object]) -> Any:  # noqa: ANN401  # JSON
     answer = http.get(path, params={name: str(value) for name, value in parameters.items()})
     body = answer.json()
     assert (answer.status_code, body["code"]) == (code, code), body
-    return body["data"] if code == 200 else body
+    return body
 
 
 def exact(items: dict[str, Any]) -> Decimal:

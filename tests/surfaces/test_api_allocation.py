@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from tests.pipeline.allocation_world import charge
-from tests.surfaces.api_world import CLUSTERS, DAY, ask, client, exact, world
+from tests.surfaces.api_world import CLUSTERS, DAY, ask, client, exact, refused, world
 
 GROUPINGS = (
     "cluster", "node", "namespace", "controllerKind", "controller", "service", "pod", "container", "label:tier",
@@ -160,7 +160,7 @@ def test_parts_of_whole_machines(http: TestClient) -> None:
     shares = [item["proportionalAssetResourceCosts"].get("east,n1", {}) for item in items.values()]
     assert sum(share.get("gpuPercentage", 0) for share in shares) == pytest.approx(1)
     assert items["ml"]["proportionalAssetResourceCosts"]["west,w1"]["gpuPercentage"] == 1
-    told = ask(http, "/allocation", 400, window=DAY, includeProportionalAssetResourceCosts="true")
+    told = refused(http, "/allocation", window=DAY, includeProportionalAssetResourceCosts="true")
     assert told["parameter"] == "includeProportionalAssetResourceCosts"
 
 
@@ -241,7 +241,7 @@ def test_an_empty_window_has_its_sets(http: TestClient) -> None:
     ],
 )
 def test_bad_parameters_are_named(http: TestClient, parameters: dict[str, str]) -> None:
-    told = ask(http, "/allocation", 400, **{"window": DAY, **parameters})
+    told = refused(http, "/allocation", **{"window": DAY, **parameters})
     (name,) = parameters
     assert told["status"] == "error"
     assert told["parameter"] == name
@@ -262,7 +262,7 @@ def test_currencies_are_not_added_up(tmp_path: Path) -> None:
     made.bill(charge("5", "i-9", (0, 1), BillingCurrency="EUR"), source="euros")
     made.build()
     with client(made) as http:
-        told = ask(http, "/allocation", 400, window=DAY)
+        told = refused(http, "/allocation", window=DAY)
         assert (told["parameter"], "EUR" in told["message"]) == ("currency", True)
         (items,) = ask(http, "/allocation", window=DAY, aggregate="node", currency="eur", includeIdle="true")
         assert exact(items) == 5

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 from fastapi.testclient import TestClient
-from tests.surfaces.api_world import CLUSTERS, DAY, ask, client, world
+from tests.surfaces.api_world import CLUSTERS, DAY, ask, client, refused, world
 
 # All machines' bills (i-1 is billed until midnight), the bucket; and the vendor of tokens.
 CLOUD = CLUSTERS + 4 * 40 + Decimal("3.125")
@@ -111,7 +111,7 @@ def test_assets_by_filter_and_form(http: TestClient) -> None:
     (listed,) = ask(http, "/assets", window=DAY, filterTypes="Node", accumulate="true")
     assert len(listed) == 4
     assert ask(http, "/assets", window=DAY, filterTypes="Disk") == [{}]
-    assert ask(http, "/assets", 400, window=DAY, form="tree")["parameter"] == "form"
+    assert refused(http, "/assets", window=DAY, form="tree")["parameter"] == "form"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_suggestions(http: TestClient, path: str, parameters: dict[str, str], va
     ],
 )
 def test_bad_parameters_are_named(http: TestClient, path: str, parameters: dict[str, str]) -> None:
-    told = ask(http, path, 400, **{"window": DAY, "field": "cluster", **parameters})
+    told = refused(http, path, **{"window": DAY, "field": "cluster", **parameters})
     assert told["parameter"] == next(iter(parameters))
 
 

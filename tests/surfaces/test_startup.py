@@ -9,7 +9,18 @@ import pytest
 from gpuledger import __version__
 from gpuledger.surfaces.cli import cli
 
-HEAVY = {"arro3", "deltalake", "duckdb", "fastapi", "genai_prices", "httpx", "obstore", "pydantic", "rich", "uvicorn"}
+HEAVY = {
+    "arro3",
+    "deltalake",
+    "duckdb",
+    "fastapi",
+    "genai_prices",
+    "httpx",
+    "obstore",
+    "pydantic",
+    "rich",
+    "uvicorn",
+}
 PROGRAM = """
 import sys
 from gpuledger.surfaces.cli import main
