@@ -29,7 +29,7 @@ _HEX: Final = re.compile(r"[0-9a-f]{8,}")
 _COMMON_WORDS: Final = """
 prod production dev development test testing staging stage env default main node nodes worker workers instance
 instances server servers cluster job jobs run runs gpu gpus cpu aws azure gcp vol volume disk bucket user users
-role session account project team group compute apikey arn com www iam sts assumedrole iamuser example
+old new tmp temp scratch shell demo trial role session account project team group compute apikey arn com www iam sts assumedrole iamuser example
 """
 _COMMON: Final = frozenset(_COMMON_WORDS.split())
 

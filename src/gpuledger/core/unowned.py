@@ -32,7 +32,7 @@ class Circumstances:
 
     `account_owned` is the share of the account's other spend that has an owner, None without any; `provider_created` says
     how many resources of the provider have a creator on the bill; `clusters` are those whose telemetry knows machines
-    of the incident, `telemetry` whether there is any telemetry of machines at all. `grain` is the time that one charge covers.
+    of the incident, `telemetry` whether there is any telemetry of machines at all. `job` says that these are jobs. `grain` is the time that one charge covers.
     """
 
     resources: int
@@ -44,6 +44,7 @@ class Circumstances:
     account_owned: Decimal | None = None
     inherits: bool = False
     telemetry: bool = False
+    job: bool = False
     clusters: Mapping[str, int] = field(default_factory=dict)
     first_seen: datetime | None = None
     at_the_beginning: bool = False
@@ -64,10 +65,12 @@ def _created(facts: Circumstances) -> Iterator[Gate]:
         when = f"{moment:%A %Y-%m-%d}" + (f" {moment:%H:%M} UTC" if hourly else "")
         off = ", outside Monday to Friday 08:00-20:00 UTC" if rested and hourly else ""
         yield Gate("launch", "passed", f"it began on {when}{off}")
-    if facts.creators:
+    if facts.job and not facts.creators:
+        yield Gate("creator", "passed", "no label says who submitted it")
+    elif facts.creators:
         who = ", ".join(f"{found.word} {found.name}" for found in facts.creators[:_SOME])
         yield Gate(
-            "creator", "passed", f"the bill records who created {_of(facts.created, facts.resources)}: {who}"
+            "creator", "passed", f"it is on record who created {_of(facts.created, facts.resources)}: {who}"
         )
     elif facts.provider_created:
         yield Gate(
@@ -81,13 +84,14 @@ def _created(facts: Circumstances) -> Iterator[Gate]:
 
 def _tags(facts: Circumstances) -> Iterator[Gate]:
     own = {key: count for key, count in facts.keys.items() if not is_system_key(key)}
-    if not own:
-        system = ", only the provider's own" if facts.keys else ""
-        it = f"none of the {facts.resources} resources carries" if facts.resources > 1 else "it doesn't carry"
-        yield Gate("tags", "passed", f"{it} any tag of the company's{system}")
+    thing, tag = ("jobs", "label") if facts.job else ("resources", "tag")
+    if own:
+        listed = ", ".join(list(own)[:_SOME])
+        yield Gate("tags", "passed", f"it carries {tag}s ({listed}), none of which names an owner")
         return
-    listed = ", ".join(list(own)[:_SOME])
-    yield Gate("tags", "passed", f"it carries tags ({listed}), none of which names an owner")
+    system = ", only the provider's own" if facts.keys else ""
+    it = f"none of the {facts.resources} {thing} carries" if facts.resources > 1 else "it doesn't carry"
+    yield Gate("tags", "passed", f"{it} any {tag} of the company's{system}")
 
 
 def _account(facts: Circumstances) -> Iterator[Gate]:
@@ -113,11 +117,14 @@ def _account(facts: Circumstances) -> Iterator[Gate]:
 
 
 def _telemetry(facts: Circumstances) -> Iterator[Gate]:
-    if not facts.telemetry:
+    if facts.job:
+        it = "the jobs ran" if facts.resources > 1 else "the job ran"
+        yield Gate("admission", "passed", f"{it} without a word on whose it is: nothing asked for an owner")
+    elif not facts.telemetry:
         yield Gate("cluster", "unknown", "the ledger has no telemetry of machines for this time")
     elif facts.clusters:
         where = ", ".join(f"{count} in {cluster}" for cluster, count in facts.clusters.items())
-        yield Gate("cluster", "passed", f"telemetry knows {where}, and no job with an owner held this part")
+        yield Gate("cluster", "passed", f"telemetry knows {where}, and no job held this part")
     else:
         yield Gate("cluster", "passed", "it is in no cluster that telemetry knows, so no job claims it")
 

@@ -161,21 +161,21 @@ def _storage(lines: Lines) -> Iterator[Line]:
     rng = stream(lines.seed, lines.month, "aws/storage")
     late = lines.month.end - 3 * DAY
     for team, size in _STORAGE:
-        payer = (_PLATFORM if team is None else _PROD, tags(PROVIDER, team))
-        attached = (payer[0], payer[1] | _CREATED.get((team, "volume"), _TERRAFORM))
+        owner = tags(PROVIDER, team) | _CREATED.get((team, "volume"), _TERRAFORM)
+        payer = (_PLATFORM if team is None else _PROD, owner)
         volumes = [f"vol-0{identifier(rng, _HEX, 16)}" for _ in range(4)]
         name = f"example-synthetic-{team or 'scratch'}"
         for when in days(lines.month):
             share = Decimal(size + rng.randint(0, 400)) / lines.month.days
             for volume in volumes:
-                yield lines.metered(disk, volume, when, (share / 4).quantize(TEN), attached)
+                yield lines.metered(disk, volume, when, (share / 4).quantize(TEN), payer)
             yield lines.metered(bucket, name, when, (share * 12).quantize(TEN), payer)
             traffic = Decimal(rng.randint(40_000, 900_000)) / 1000
             if when[0] < late:
-                yield lines.metered(out, volumes[0], when, traffic, attached)
+                yield lines.metered(out, volumes[0], when, traffic, payer)
                 continue
             # The last three days were first stated at the first tier's price.
-            line, old = (lines.metered(meter, volumes[0], when, traffic, attached) for meter in (tier, out))
+            line, old = (lines.metered(meter, volumes[0], when, traffic, payer) for meter in (tier, out))
             fact = Fact(
                 line.fact.billed, line.fact.effective, resource=True, owned=line.fact.owned,
                 incident="late_correction", injected=line.fact.billed - old.fact.billed,

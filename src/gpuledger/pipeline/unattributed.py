@@ -25,21 +25,11 @@ LOOK_BACK: Final = timedelta(days=92)
 NEIGHBOURS: Final = 30  # minutes
 TOGETHER: Final = 15  # minutes
 _RELATION: Final = "allocated"
-# What a job says of its owner goes before what its machine's tags say.
-_BY_JOB: Final = """(
-    SELECT a.* REPLACE (
-        coalesce(j.team, a.x_Team) AS x_Team, coalesce(j.cost_center, a.x_CostCenter) AS x_CostCenter,
-        coalesce(j.owner, a.x_Owner) AS x_Owner, coalesce(j.project, a.x_Project) AS x_Project
-    )
-    FROM allocated AS a
-    LEFT JOIN jobs AS j ON j.job_id = a.x_JobId
-)"""
 _HOUR: Final = timedelta(hours=1)
 _SAMPLE: Final = 5
 _SHOWN: Final = 5
 # IAM users are programs as often as people.
 _USER_SHARE: Final = 0.6
-_JUST_ONE: Final = ("named_after", "account_named_after", "creator_is_owner", "creator_named")
 _OWNERS: Final = ("team", "cost_center", "owner", "project")
 
 Row = Mapping[str, Any]
@@ -74,12 +64,11 @@ def investigate(
         raise UsageError(f"no metric {question.metric!r}", hint=f"There are: {', '.join(METRICS)}.")
     currencies = one_currency(con, _RELATION, question)
     inside = predicate(question)
-    model.survey(
-        con,
-        model.Scope(
-            _relation(con), f'"{metric}"', inside, _around(question.window), "x_Job, x_JobId", by == "resource", TOGETHER
-        ),
-    )  # fmt: skip
+    split = (
+        con.execute("SELECT 1 FROM allocated_cost WHERE x_JobId IS NOT NULL LIMIT 1").fetchone() is not None
+    )
+    around = _around(question.window)
+    model.survey(con, model.Scope(f'"{metric}"', inside, around, split, by == "resource", TOGETHER))
     answer = Answer(currency=currencies[0] if len(currencies) == 1 else None)
     answer.by_nature = model.rows(con, model.statement("nature"))
     (whole,) = model.rows(
@@ -99,12 +88,6 @@ def top_incidents(
     return investigate(con, Question(metric=metric, window=window), limit=limit).rows
 
 
-def _relation(con: duckdb.Connection) -> str:
-    """SQL of the charges with their owners; jobs are only asked where charges were split among them."""
-    split = con.execute("SELECT 1 FROM allocated_cost WHERE x_JobId IS NOT NULL LIMIT 1").fetchone()
-    return _RELATION if split is None else _BY_JOB
-
-
 def _around(window: Window | None) -> str:
     """SQL for the charges that evidence may come from."""
     if window is None:
@@ -122,7 +105,8 @@ def _rows(con: duckdb.Connection, top: Sequence[Row], window: Window | None) -> 
     directory = Directory(
         Tagged(**row)
         for row in model.rows(
-            con, f"SELECT {', '.join(_OWNERS)}, count(*)::BIGINT AS resources FROM un_own GROUP BY ALL"
+            con,
+            f"SELECT {', '.join(_OWNERS)}, count(DISTINCT thing)::BIGINT AS resources FROM un_own WHERE shows GROUP BY ALL",
         )
     )
     facts = {row["incident"]: row for row in model.rows(con, model.statement("circumstance", sample=_SAMPLE))}
@@ -163,6 +147,7 @@ def _circumstances(
         account_owned=owned / rest if rest > 0 and owned >= 0 else None,
         inherits=fact["inherits"],
         telemetry=nodes is not None,
+        job=incident["is_job"],
         clusters=(nodes or {}).get(incident["incident"], {}),
         first_seen=incident["first_seen"],
         at_the_beginning=incident["at_the_beginning"],
@@ -280,7 +265,9 @@ def _by_words(
         )
         for incident, row in incidents.items()
     }
-    (named,) = model.rows(con, "SELECT count(*) FILTER (name IS NOT NULL) AS n FROM un_own")
+    (named,) = model.rows(
+        con, "SELECT count(DISTINCT thing) FILTER (name IS NOT NULL) AS n FROM un_own WHERE shows"
+    )
     for (incident, found), rows in _grouped(model.named(con, own), ("incident", "word")).items():
         signs[incident] += _rare(found, rows, named["n"], directory)
     accounts = {
@@ -336,6 +323,8 @@ def _row(
         "provider": incident["provider"],
         "account": incident["account"],
         "account_name": incident["account_name"],
+        "cluster": incident["cluster"],
+        "namespace": incident["namespace"],
         "service": incident["service"],
         "instance_type": incident["instance_type"],
         "gpu_model": incident["gpu_model"],
@@ -363,8 +352,9 @@ def _row(
 
 
 def _what(incident: Row) -> str:
-    kind = incident["kind"] or incident["service"] or "charges"
-    count = incident["resources"]
+    count, kind = incident["resources"], incident["kind"] or incident["service"] or "charges"
+    if incident["is_job"]:
+        return f"{count} × {kind} {incident['stem']}" if count > 1 else f"{kind} {incident['name']}"
     return (
         f"{count} × {kind}" if count > 1 else str(kind) if count else f"{incident['service']} (no resource)"
     )

@@ -1,10 +1,11 @@
 """What nobody owns: incidents out of unowned resources, and what they share with owned ones.
 
-    survey(con, Scope("cost_and_usage", "EffectiveCost", inside, around))  # temporary tables un_resource, un_incident …
+    survey(con, Scope("EffectiveCost", inside, around))  # temporary tables un_resource, un_incident …
     top = largest(con, 20)             # un_top: the incidents to look at
     clues(con), neighbours(con), …     # what ties them to owners
 
-The heavy sets stay in the engine: `un_resource` has one row per resource and owner, whatever the number of charges.
+The heavy sets stay in the engine: `un_resource` has one row per resource, job and owner, whatever the
+number of charges.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,36 +46,57 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )  # fmt: skip
 
 _SEP: Final = "chr(31)"
-# Rule, the value that two resources share, and how it is shown. What a name means ends at its account, except for
-# people, images and names.
-_CLUES: Final = (
-    ("same_resource", f"CASE WHEN resource_id IS NOT NULL THEN provider || {_SEP} || resource_key END", "resource_id"),
+# Rule, the value that two resources share, and how it is shown. What a name means ends at its account or cluster, except
+# for people, images and names.
+_SPENT: Final = (
+    (
+        "same_resource",
+        f"CASE WHEN resource_id IS NOT NULL THEN provider || {_SEP} || resource_key END",
+        "resource_id",
+    ),
+    ("account", f"concat_ws({_SEP}, provider, account, currency)", "coalesce(account_name, account)"),
+)
+_SHOWN: Final = (
     ("creator", "creator_key", "creator"),
-    ("service_account", "service_account", "service_account"),
+    ("service_account", f"coalesce(cluster || {_SEP}, '') || service_account", "service_account"),
     ("key_pair", f"account || {_SEP} || key_pair", "key_pair"),
     ("launch_group", f"account || {_SEP} || launch_group", "launch_group"),
     ("same_name", "nullif(stem, '')", "stem"),
     ("image", "image", "image"),
-    ("namespace", f"coalesce(cluster, account) || {_SEP} || namespace", "namespace"),
+    ("namespace", f"coalesce(cluster, account) || {_SEP} || nullif(namespace, 'default')", "namespace"),
     ("resource_group", f"account || {_SEP} || resource_group", "resource_group"),
-    ("account", f"concat_ws({_SEP}, provider, account, currency)", "coalesce(account_name, account)"),
 )  # fmt: skip
+_NO_JOB: Final = (
+    "NULL::VARCHAR AS job_name, NULL::VARCHAR AS job_kind, NULL::VARCHAR AS job_namespace, NULL::VARCHAR AS job_cluster, "
+    "NULL::MAP(VARCHAR, VARCHAR) AS job_labels"
+)
+_WHOLE: Final = f"(SELECT *, NULL::VARCHAR AS x_JobId, {_NO_JOB} FROM cost_and_usage)"
+# What a job says of its owner goes before what its machine's tags say.
+_SPLIT: Final = """(
+    SELECT
+        a.* REPLACE (
+            coalesce(j.team, a.x_Team) AS x_Team, coalesce(j.cost_center, a.x_CostCenter) AS x_CostCenter,
+            coalesce(j.owner, a.x_Owner) AS x_Owner, coalesce(j.project, a.x_Project) AS x_Project
+        ),
+        j.name AS job_name, j.kind AS job_kind, j.namespace AS job_namespace, j.cluster AS job_cluster, j.labels AS job_labels
+    FROM allocated AS a
+    LEFT JOIN jobs AS j ON j.job_id = a.x_JobId
+)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What to look at: a relation of ledger columns, a cost column, and SQL conditions.
+    """What to look at: a cost column, and SQL conditions over charges.
 
-    `inside` keeps the charges of the window, `around` also those that evidence may come from. `job` is
-    SQL for the job of a charge. `each` makes every resource an incident by itself, else those that began within
-    `gap` minutes of one another are one.
+    `inside` keeps the charges of the window, `around` also those that evidence may come from. `split` says that charges
+    were split among jobs. `each` makes every resource an incident by itself, else those that began within `gap` minutes
+    of one another are one.
     """
 
-    relation: str
     metric: str
     inside: str
-    around: str = "false"
-    job: str = "x_Job"
+    around: str
+    split: bool = False
     each: bool = False
     gap: int = 15
 
@@ -88,17 +110,40 @@ def statement(name: str, **values: object) -> str:
 
 
 def survey(con: Connection, scope: Scope) -> None:
-    """Make the tables `un_resource`, `un_identity`, `un_part`, `un_incident` and the view `un_own`."""
-    within = f"(SELECT Tags, AllocatedTags FROM {scope.relation} WHERE ({scope.inside}) OR ({scope.around}))"
-    found = _lookups(tag_keys(con, within, ("Tags", "AllocatedTags")))
+    """Make the tables `un_resource`, `un_host`, `un_identity`, `un_part`, `un_incident` and the view `un_own`.
+
+    They are made of the views of a ledger: `allocated`, `jobs` and `cost_and_usage`.
+    """
+    within = f"(SELECT Tags, AllocatedTags FROM allocated WHERE ({scope.inside}) OR ({scope.around}))"
+    keys = {*tag_keys(con, within, ("Tags", "AllocatedTags"))}
+    if scope.split:
+        keys |= {*tag_keys(con, "jobs", ("labels",))}
+    found = _lookups(sorted(keys))
+    _resources(
+        con, "un_resource", _SPLIT if scope.split else f"(SELECT *, {_NO_JOB} FROM allocated)", scope, found
+    )
+    if scope.split:
+        _resources(con, "un_host", _WHOLE, scope, found)
+    else:
+        con.execute("CREATE OR REPLACE TEMP TABLE un_host AS FROM un_resource LIMIT 0")
+    _identities(con)
+    con.execute(
+        statement("incident", gap=scope.gap, each=str(scope.each).lower(), whole=str(not scope.split).lower())
+    )
+
+
+def _resources(con: Connection, table: str, relation: str, scope: Scope, found: Mapping[str, str]) -> None:
     text = statement(
-        "resource", relation=scope.relation, inside=scope.inside, around=scope.around, metric=scope.metric, job=scope.job
-    )  # fmt: skip
+        "resource",
+        table=table,
+        relation=relation,
+        inside=scope.inside,
+        around=scope.around,
+        metric=scope.metric,
+    )
     for clue, expression in found.items():
         text = text.replace(f"{{tag.{clue}}}", expression)
     con.execute(text)
-    _identities(con)
-    con.execute(statement("incident", gap=scope.gap, each=str(scope.each).lower()))
 
 
 def largest(con: Connection, limit: int) -> list[dict[str, Any]]:
@@ -111,7 +156,11 @@ def largest(con: Connection, limit: int) -> list[dict[str, Any]]:
 
 def clues(con: Connection) -> list[dict[str, Any]]:
     """Return what the incidents of `un_top` share with owned resources, per rule, value and owner."""
-    listed = ", ".join(f"{{rule: '{rule}', value: {value}, shown: {shown}}}" for rule, value, shown in _CLUES)
+    listed = ", ".join(
+        f"{{rule: '{rule}', value: CASE WHEN {counts} THEN {value} END, shown: {shown}}}"
+        for counts, found in (("spends", _SPENT), ("shows", _SHOWN))
+        for rule, value, shown in found
+    )
     return rows(con, statement("clue", clues=f"[{listed}]"))
 
 
@@ -152,9 +201,9 @@ def _identities(con: Connection) -> None:
     """Fill `un_identity`: every creator text, and the key that all spellings of the same creator have."""
     con.execute("CREATE OR REPLACE TEMP TABLE un_identity (text VARCHAR, key VARCHAR)")
     texts = con.execute(
-        "SELECT DISTINCT creator FROM un_resource WHERE creator IS NOT NULL ORDER BY ALL"
+        "SELECT creator FROM un_resource UNION SELECT creator FROM un_host ORDER BY ALL"
     ).fetchall()
-    read = ((text, identity(text)) for (text,) in texts)
+    read = ((text, identity(text)) for (text,) in texts if text is not None)
     # Root is the account's, not a person's.
     _insert(
         con, "un_identity", [(text, who.key) for text, who in read if who is not None and who.kind != "root"]

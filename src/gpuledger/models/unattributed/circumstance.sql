@@ -5,8 +5,8 @@ WITH part AS (
 ), keys AS (
     SELECT incident, list({key: key, resources: resources} ORDER BY resources DESC, key) AS keys
     FROM (
-        SELECT incident, key, count(DISTINCT resource_key) AS resources
-        FROM (SELECT incident, resource_key, unnest(keys) AS key FROM part)
+        SELECT incident, key, count(DISTINCT thing) AS resources
+        FROM (SELECT incident, thing, unnest(keys) AS key FROM part)
         GROUP BY ALL
     )
     GROUP BY incident
@@ -19,16 +19,16 @@ WITH part AS (
     GROUP BY ALL
 ), provider AS (
     SELECT
-        provider, count(DISTINCT resource_key) FILTER (creator IS NOT NULL) AS with_creator, min(first_seen) AS beginning,
+        provider, count(DISTINCT resource_key) FILTER (creator IS NOT NULL AND job_id IS NULL) AS with_creator, min(first_seen) AS beginning,
         coalesce(bool_or(len(list_filter(map_keys(tags), lambda k: regexp_matches(k, '^(?:accountTag|costCategory)/'))) > 0), false) AS inherits
     FROM un_resource
     GROUP BY ALL
 ), part_facts AS (
     SELECT
-        incident, count(DISTINCT resource_key) AS things,
+        incident, count(DISTINCT thing) AS things,
         list(DISTINCT creator) FILTER (creator IS NOT NULL) AS creators,
-        count(DISTINCT resource_key) FILTER (creator IS NOT NULL) AS with_creator,
-        list(resource_id ORDER BY cost DESC, resource_id) FILTER (resource_id IS NOT NULL) AS ids
+        count(DISTINCT thing) FILTER (creator IS NOT NULL) AS with_creator,
+        list(DISTINCT coalesce(job_id, resource_id) ORDER BY coalesce(job_id, resource_id)) FILTER (resource_id IS NOT NULL) AS ids
     FROM part
     GROUP BY incident
 )

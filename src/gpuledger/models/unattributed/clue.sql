@@ -7,12 +7,12 @@ WITH shared AS (
     GROUP BY ALL
 ), known AS (
     SELECT * EXCLUDE (clue), clue.rule, clue.value
-    FROM (SELECT team, cost_center, owner, project, resource_key, cost, unnest({clues}) AS clue FROM un_own)
+    FROM (SELECT team, cost_center, owner, project, thing, cost, unnest({clues}) AS clue FROM un_own)
     WHERE clue.value IS NOT NULL
 )
 SELECT
     s.incident, s.rule, s.value, any_value(s.shown) AS shown, k.team, k.cost_center, k.owner, k.project,
-    count(DISTINCT k.resource_key) AS resources, sum(k.cost) AS cost
+    count(DISTINCT k.thing) AS resources, sum(k.cost) AS cost
 FROM shared AS s
 JOIN known AS k USING (rule, value)
 GROUP BY s.incident, s.rule, s.value, k.team, k.cost_center, k.owner, k.project;
