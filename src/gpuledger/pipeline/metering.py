@@ -20,7 +20,7 @@ from gpuledger.core import tags
 from gpuledger.core.metering import BilledDay, CustomPrice, PriceBook
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
-from gpuledger.errors import ConflictError
+from gpuledger.errors import ConflictError, GpuledgerError, UsageError
 from gpuledger.focus.schema import LEDGER_COST_AND_USAGE, PARTITION_COLUMNS, quoted, select_list
 from gpuledger.models import metering as models
 from gpuledger.pipeline import enrich
@@ -113,6 +113,18 @@ class Meter:
         report = self.run(progress=progress)
         report.diagnostics = [*found, *report.diagnostics]
         return report
+
+    def round(self, progress: Callable[[str], None] = lambda _: None) -> Metered:
+        """Collect and meter, in a loop: a ledger out of reach is a Diagnostic of this round, and tried again by the next."""
+        try:
+            return self.collect_and_run(progress)
+        except UsageError:
+            raise
+        except GpuledgerError as error:
+            where = error.where or self.ledger.location
+            return Metered(
+                diagnostics=[Diagnostic("meter-failed", "error", where, error.message, error.hint or "")]
+            )
 
     def _todo(self, today: date) -> dict[date, tuple[str, bool]]:
         """Days to meter: their new delivery id, and whether the ledger holds that already.

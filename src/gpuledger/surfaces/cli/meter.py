@@ -37,11 +37,11 @@ def _interval(_: click.Context, __: click.Parameter, value: str) -> timedelta:
 )
 @click.option("--once", is_flag=True, help="One round, then end.")
 @pass_context
-def command(context: Context, interval: timedelta, *, once: bool) -> None:
+def command(context: Context, interval: timedelta, *, once: bool) -> int:
     """Read the configured telemetry, write Estimated rows of what runs, and print one line per round.
 
     Final rows of a bill replace the estimates; `gpuledger costs --compare estimate` shows by how much they were off. A
-    source that fails is told and doesn't end the loop. Ctrl-C ends it after the round under way. In JSON, the loop
+    source that fails is told and doesn't end the loop (exit code 1 with --once). Ctrl-C ends it after the round under way. In JSON, the loop
     prints one object per line and round.
     """
     from gpuledger.pipeline.metering import Meter
@@ -49,13 +49,14 @@ def command(context: Context, interval: timedelta, *, once: bool) -> None:
     meter = Meter(context.ledger(), seen=max(2 * interval, timedelta(minutes=2)))
     if once:
         round_ = meter.collect_and_run(progress=context.progress())
-        context.emit("meter", [_row(round_)], totals=_totals(round_), diagnostics=round_.diagnostics)
-        return
+        context.emit("meter", _rows(round_), totals=_totals(round_), diagnostics=round_.diagnostics)
+        return int(any(one.severity == "error" for one in round_.diagnostics))
     show = _printer(context)
     with _until_interrupted() as stop:
         while not stop.is_set():
-            show(meter.collect_and_run(progress=context.progress()))
+            show(meter.round(context.progress()))
             stop.wait(interval.total_seconds())
+    return 0
 
 
 @contextmanager
@@ -74,8 +75,8 @@ def _until_interrupted() -> Iterator[Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _row(round_: "Metered") -> dict[str, Any]:
-    return asdict(round_.tick) if round_.tick else {}
+def _rows(round_: "Metered") -> list[dict[str, Any]]:
+    return [asdict(round_.tick)] if round_.tick else []
 
 
 def _totals(round_: "Metered") -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _printer(context: Context) -> Callable[["Metered"], None]:
     heading = [True]
 
     def show(round_: "Metered") -> None:
-        row = _row(round_)
+        rows = _rows(round_)
         fresh = [one for one in round_.diagnostics if (one.code, one.source, one.message) not in told]
         told.clear()
         told.update((one.code, one.source, one.message) for one in round_.diagnostics)
@@ -97,19 +98,20 @@ def _printer(context: Context) -> Callable[["Metered"], None]:
             document = {
                 "schema_version": 1,
                 "command": "meter",
-                "rows": [row],
+                "rows": rows,
                 "totals": _totals(round_),
                 "diagnostics": findings,
             }
             click.echo(json.dumps(document, default=plain, ensure_ascii=False))
         elif context.format == "csv":
             writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerows([row] if heading[0] else [])
-            writer.writerow([_text(value) for value in row.values()])
+            writer.writerows(rows if heading[0] else [])
+            writer.writerows([_text(value) for value in row.values()] for row in rows)
+            heading[0] = heading[0] and not rows
         else:
-            click.echo(_line(row))
+            for row in rows:
+                click.echo(_line(row))
         sys.stdout.flush()
-        heading[0] = False
         for one in fresh if context.format != "json" else ():
             tell(one)
 
