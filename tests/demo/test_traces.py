@@ -301,7 +301,7 @@ def check(loaded: Loaded, section: str, header: str, table: Iterable[tuple[Any, 
             if isinstance(value, int):
                 assert found == value, (section, series, measure)
             else:
-                assert found == pytest.approx(value, rel=1e-4), (section, series, measure)
+                assert found == pytest.approx(value, rel=1e-4, abs=1e-6), (section, series, measure)
 
 
 @pytest.mark.shared
@@ -392,6 +392,33 @@ def test_dlrm_demand(dlrm: Loaded) -> None:  # B2
     check(dlrm, "demand", "windows mean minimum peak peak_to_mean cv", [
         ("GPUs of pods with GPUs", 744, 1727.14, 1649.71, 1818.84, 1.0531, 0.0250381),
         ("cores of pods without GPUs", 744, 165532.17, 143534.72, 195865.19, 1.18325, 0.104093),
+    ])  # fmt: skip
+
+
+@pytest.mark.shared
+def test_dlrm_commitments(dlrm: Loaded) -> None:  # B3, B4
+    gpus = "GPUs of pods with GPUs"
+    check(dlrm, "commitment", "size utilization coverage stranded spill", [
+        (f"{gpus}, 25% of the peak", 455, 1.0, 0.263442, 0.0, 946470.19),
+        (f"{gpus}, 50% of the peak", 909, 1.0, 0.526304, 0.0, 608694.19),
+        (f"{gpus}, 75% of the peak", 1364, 1.0, 0.789746, 0.0, 270174.19),
+        (f"{gpus}, 90% of the peak", 1637, 1.0, 0.947811, 0.0, 67062.2),
+        (f"{gpus}, 100% of the peak", 1819, 0.949498, 1.0, 68345.8, 0.0),
+        (f"{gpus}, 125% of the peak", 2274, 0.759515, 1.0, 406865.81, 0.0),
+        (f"{gpus}, 160% of the peak", 2910, 0.593518, 1.0, 880049.81, 0.0),
+    ])  # fmt: skip
+    check(dlrm, "commitment", "best_size best_cost of_on_demand", [
+        (f"{gpus}, discount 20%", 1671, 1037236.44, 0.807194),
+        (f"{gpus}, discount 40%", 1709, 783996.80, 0.610119),
+        (f"{gpus}, discount 60%", 1742, 526885.22, 0.410031),
+    ])  # fmt: skip
+
+
+@pytest.mark.shared
+def test_dlrm_arrivals(dlrm: Loaded) -> None:  # B6
+    check(dlrm, "arrivals", "mean fano_1h peak_to_mean goh_barabasi", [
+        ("CN", 8.36962, 24.0966, 27.2414, 0.360059),
+        ("HN", 3.33333, 17.0723, 27.0, 0.467464),
     ])  # fmt: skip
 
 

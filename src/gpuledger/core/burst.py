@@ -122,8 +122,8 @@ def profile(values: Sequence[float]) -> Profile | None:
     mean, deviation = _moments(values)
     p99 = quantile(values, 0.99)
     return Profile(
-        len(values), mean, min(values), max(values), _ratio(max(values), mean),
-        None if p99 is None else _ratio(p99, mean), _ratio(deviation, mean),
+        len(values), mean, min(values), max(values), share_of(max(values), mean),
+        None if p99 is None else share_of(p99, mean), share_of(deviation, mean),
     )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def fano(numbers: Sequence[float]) -> float | None:
     if not numbers:
         return None
     mean, deviation = _moments(numbers)
-    return _ratio(deviation * deviation, mean)
+    return share_of(deviation * deviation, mean)
 
 
 def goh_barabasi(times: Sequence[float]) -> float | None:
@@ -140,7 +140,7 @@ def goh_barabasi(times: Sequence[float]) -> float | None:
     if not times:
         return None
     mean, deviation = _moments(times)
-    return _ratio(deviation - mean, deviation + mean)
+    return share_of(deviation - mean, deviation + mean)
 
 
 def off_hours(values: Sequence[float], start: datetime, calendar: Calendar | None = None) -> OffHours:
@@ -152,9 +152,9 @@ def off_hours(values: Sequence[float], start: datetime, calendar: Calendar | Non
     weekend = sum(
         value for value, moment in zip(values, moments, strict=True) if moment.weekday() >= _SATURDAY
     )
-    share = _ratio(off, whole)
-    lift = None if share is None else _ratio(share, hours.baseline)
-    return OffHours(share, _ratio(weekend, whole), hours.baseline, lift)
+    share = share_of(off, whole)
+    lift = None if share is None else share_of(share, hours.baseline)
+    return OffHours(share, share_of(weekend, whole), hours.baseline, lift)
 
 
 def interval(
@@ -200,5 +200,6 @@ def _moments(values: Sequence[float]) -> tuple[float, float]:
     return mean, sqrt(sum((value - mean) ** 2 for value in values) / len(values))
 
 
-def _ratio(number: float, by: float) -> float | None:
+def share_of(number: float, by: float) -> float | None:
+    """Return the ratio of two numbers; None when there is nothing to divide by."""
     return number / by if by else None

@@ -53,13 +53,18 @@ _DECIMALS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A trace's records and bill on disk: folders `telemetry` and `bill`, rows written by table."""
+    """A trace's records and bill on disk: folders `telemetry` and `bill`, rows written by table.
+
+    `arrivals` are the moments, in seconds since 1970, at which pods of a role were made, where records can't say it: a
+    job is a service there, and its pods have no moment of their own but their start.
+    """
 
     kind: str
     telemetry: Path
     bill: Path
     rows: dict[str, int]
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    arrivals: dict[str, list[float]] = field(default_factory=dict)
 
 
 def convert(
@@ -99,7 +104,8 @@ def convert(
             told += _place(con)
         con.execute(_sql(f"trace_{kind}"))
         rows = _write(con, kind, target, {"gpu_price": usd_per_gpu_hour, "core_price": usd_per_core_hour})
-    return Converted(kind, target / "telemetry", target / "bill", rows, told)
+        arrivals = _arrivals(con) if kind == "dlrm" else {}
+    return Converted(kind, target / "telemetry", target / "bill", rows, told, arrivals)
 
 
 def _sql(name: str) -> str:
@@ -225,6 +231,15 @@ def _place(con: "duckdb.DuckDBPyConnection") -> list[Diagnostic]:
             "What they held is told on a node named 'unplaced' that has no cost. Is the list of nodes complete?",
         )
     ]  # fmt: skip
+
+
+def _arrivals(con: "duckdb.DuckDBPyConnection") -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for role, moment in con.execute(
+        "SELECT role, epoch(moment(creation_time)) FROM instances WHERE creation_time IS NOT NULL ORDER BY ALL"
+    ).fetchall():
+        found.setdefault(role, []).append(moment)
+    return found
 
 
 def _write(

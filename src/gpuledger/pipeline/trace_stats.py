@@ -1,15 +1,16 @@
-"""What a trace in the ledger says: pods, hours held, demand, arrivals, off-hours. Read from the ledger's views alone.
+"""What a trace in the ledger says: pods, hours held, demand, arrivals, off-hours, from the ledger's views.
 
 Each figure is a row of its own: section, series, measure, value, the window it is of, and its definition. Definitions
-are those of `gpuledger.core.burst`.
+are those of `gpuledger.core.burst` and `gpuledger.core.reserve`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import floor
 from typing import Any, Final
 
-from gpuledger.core import burst
+from gpuledger.core import burst, reserve
 from gpuledger.core.windows import Window
 from gpuledger.engines import duckdb
 
@@ -44,8 +45,18 @@ _DEFINITIONS: Final = {
     "goh_barabasi": "(sd - mean) / (sd + mean) of seconds between arrivals; Poisson: 0",
     "off_share": "share of GPU hours on Saturday, Sunday or outside 08-20; second 0 is a Monday by decree",
     "weekend_share": "share of GPU hours on Saturday and Sunday; second 0 is a Monday by decree",
+    "size": "GPUs committed through all hours of the window",
+    "utilization": "used / committed GPU hours",
+    "coverage": "used / demanded GPU hours",
+    "stranded": "GPU hours committed and not used",
+    "spill": "GPU hours demanded beyond the commitment",
+    "best_size": "GPUs committed at the least cost, at this discount; each costs 1 - discount in every hour",
+    "best_cost": "its cost, in the on-demand price of a GPU hour",
+    "of_on_demand": "its cost / the cost without a commitment",
     "off_hours_lift": "off_share / share of a flat load (108 of 168 hours)",
 }
+_PARTS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.6)
+_DISCOUNTS: Final = (0.2, 0.4, 0.6)
 _SERIES: Final = {"gpu": "GPUs of pods with GPUs", "cpu": "cores of pods without GPUs"}
 _HELD: Final = """
 CREATE OR REPLACE TEMP TABLE trace_held AS
@@ -74,10 +85,16 @@ class _Span:
         return f"{first:%Y-%m-%dT%H:%M:%SZ}/{last:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def trace_stats(con: duckdb.Connection, cluster: str, window: Window | None = None) -> list[dict[str, Any]]:
+def trace_stats(
+    con: duckdb.Connection,
+    cluster: str,
+    window: Window | None = None,
+    arrivals: Mapping[str, Sequence[float]] | None = None,
+) -> list[dict[str, Any]]:
     """Return the figures of a trace's cluster; demand and arrivals are of `window`, by default of all of it.
 
-    A window is taken in whole hours. No rows when the ledger holds nothing of the cluster.
+    A window is taken in whole hours. `arrivals` are moments by role, for a trace whose jobs are services. No rows when
+    the ledger holds nothing of the cluster.
     """
     con.execute(_HELD, {"cluster": cluster})
     bounds = con.execute('SELECT epoch(min(start)), epoch(max("end")) FROM trace_held').fetchone()
@@ -89,15 +106,20 @@ def trace_stats(con: duckdb.Connection, cluster: str, window: Window | None = No
         "SELECT count(*) FROM jobs WHERE cluster = $cluster AND labels['num_gpu'] IS NOT NULL",
         {"cluster": cluster},
     ).fetchone() or (0,)
-    figures = [*_pods(con, cluster), *_arrivals(con, cluster, span)] if labelled[0] else [*_services(con)]
-    rows = [*figures, *_demand(con, span)]
+    if labelled[0]:
+        figures, arrivals = [*_pods(con, cluster)], _handed_in(con, cluster)
+    else:
+        figures = [*_services(con)]
+    rows = [*figures, *_arrivals(arrivals or {}, span), *_demand(con, span)]
     return [
         {
             "section": section,
             "series": series,
             "measure": measure,
             "value": value,
-            "window": span.text if section in {"demand", "arrivals", "off-hours"} else "whole trace",
+            "window": span.text
+            if section in {"demand", "arrivals", "off-hours", "commitment"}
+            else "whole trace",
             "definition": _DEFINITIONS[measure],
         }
         for section, series, measure, value in rows
@@ -184,6 +206,7 @@ def _demand(con: duckdb.Connection, span: _Span) -> Iterator[_Row]:
             yield "off-hours", series, "off_share", off.share
             yield "off-hours", series, "weekend_share", off.weekend_share
             yield "off-hours", series, "off_hours_lift", off.lift
+            yield from _commitment(series, values)
 
 
 def _peak_to_mean(values: Any) -> float | None:  # noqa: ANN401 - any sequence of numbers
@@ -191,16 +214,37 @@ def _peak_to_mean(values: Any) -> float | None:  # noqa: ANN401 - any sequence o
     return found.peak_to_mean if found else None
 
 
-def _arrivals(con: duckdb.Connection, cluster: str, span: _Span) -> Iterator[_Row]:
-    """Pods as they are handed in, those that never ran too."""
-    for series, which in (("pods with GPUs", "> 0"), ("pods without GPUs", "= 0")):
-        moments = [
+def _commitment(series: str, values: Sequence[float]) -> Iterator[_Row]:
+    """Flat commitments on an hourly demand: by part of its peak, and the cheapest by discount."""
+    for part in _PARTS:
+        found = reserve.committed(values, floor(part * max(values) + 0.5))
+        name = f"{series}, {part:.0%} of the peak"
+        for measure in ("size", "utilization", "coverage", "stranded", "spill"):
+            yield "commitment", name, measure, getattr(found, measure)
+    for discount in _DISCOUNTS:
+        best = reserve.cheapest(values, discount)
+        name = f"{series}, discount {discount:.0%}"
+        yield "commitment", name, "best_size", best.size
+        yield "commitment", name, "best_cost", best.cost
+        yield "commitment", name, "of_on_demand", best.of_on_demand
+
+
+def _handed_in(con: duckdb.Connection, cluster: str) -> dict[str, list[float]]:
+    """Moments at which pods were handed in, those that never ran too."""
+    return {
+        series: [
             row[0]
             for row in con.execute(
                 f"SELECT epoch_us(submitted) / 1e6 FROM jobs WHERE cluster = $cluster AND labels['num_gpu']::INTEGER {which}",
                 {"cluster": cluster},
             ).fetchall()
         ]
+        for series, which in (("pods with GPUs", "> 0"), ("pods without GPUs", "= 0"))
+    }
+
+
+def _arrivals(arrivals: Mapping[str, Sequence[float]], span: _Span) -> Iterator[_Row]:
+    for series, moments in arrivals.items():
         numbers = burst.counts(moments, span.start, span.end)
         between = burst.gaps(moments, span.start, span.end)
         found = burst.profile(numbers)

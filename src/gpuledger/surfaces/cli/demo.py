@@ -137,7 +137,7 @@ def _trace(
     totals["telemetry_rows"] = _add(report, told, None)
     if not stats:
         return _show(context, report, totals)
-    rows = trace_stats(ledger.connect(), found.kind, span)
+    rows = trace_stats(ledger.connect(), found.kind, span, found.arrivals)
     context.emit(
         "demo", rows, totals=totals, diagnostics=report.diagnostics, title="SYNTHETIC PRICES AND CALENDAR"
     )
