@@ -9,8 +9,10 @@ from gpuledger.core.money import total as exact_total
 from gpuledger.core.windows import Window
 from gpuledger.engines import duckdb
 from gpuledger.errors import LedgerError
-from gpuledger.pipeline.costs import METRICS, Question, ask, predicate
+from gpuledger.pipeline import jobs
+from gpuledger.pipeline.costs import Question, ask, predicate
 from gpuledger.pipeline.ledger import Ledger
+from gpuledger.pipeline.unattributed import investigate
 
 SECTIONS = (
     ("By provider", "ServiceProviderName"),
@@ -19,7 +21,9 @@ SECTIONS = (
     ("By team", "x_Team"),
 )
 _TOP = 12
-_UNOWNED = 8
+_UNOWNED = 6
+_JOBS = 8
+_STRANDED = "unused commitments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def report(
     con = ledger.connect()
     for title, column in SECTIONS:
         kept = [*where, "x_GpuModel!="] if column == "x_GpuModel" else where
-        answer = ask(con, "cost_and_usage", Question((column,), metric, kept, window))
+        answer = ask(con, "allocated", Question((column,), metric, kept, window, allocated=True))
         if title == "By provider" and not answer.charges:
             raise LedgerError(
                 "no charges in that window",
@@ -61,33 +65,27 @@ def report(
         yield Section(title, _top(rows, total), total)
 
 
+def top_jobs(con: duckdb.Connection, window: Window) -> jobs.Jobs | None:
+    """Return the jobs of a window that cost most, by effective cost, and totals over all; None where no job is known."""
+    found = jobs.ask(con, window, limit=_JOBS)
+    return found if found.totals["jobs"] else None
+
+
 def unattributed(
     con: duckdb.Connection, window: Window, metric: str, where: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Sum what no team, owner or cost centre claims, and list the resources that cost most of it.
+    """Sum what nobody owns, and say who most likely owns the largest parts of it.
 
-    What a commitment leaves unused belongs to nobody's workload and is summed apart, as `stranded`.
+    What a commitment leaves unused belongs to nobody's workload and is summed apart, as `stranded`; the rest of what is
+    nobody's by nature (tax, credits, support) is `by_nature`.
     """
-    column, kept = METRICS[metric], predicate(Question(where=where, window=window))
-    unowned = "x_Team IS NULL AND x_Owner IS NULL AND x_CostCenter IS NULL"
-    unused = "CommitmentDiscountStatus IS NOT DISTINCT FROM 'Unused'"
-    row = con.execute(
-        f"""SELECT sum("{column}") FILTER (WHERE NOT ({unused})), sum("{column}") FILTER (WHERE {unused})
-            FROM cost_and_usage WHERE {kept} AND {unowned}"""
-    ).fetchone()
-    rest, stranded = row or (None, None)
-    groups = con.execute(
-        f"""SELECT coalesce(nullif(concat_ws(', ', ServiceName, x_InstanceType), ''), ChargeDescription) AS what,
-                   SubAccountName, count(DISTINCT ResourceId), sum("{column}") AS cost,
-                   min(ChargePeriodStart), max(ChargePeriodEnd)
-            FROM cost_and_usage WHERE {kept} AND {unowned} AND NOT ({unused})
-            GROUP BY 1, 2 ORDER BY cost DESC NULLS LAST LIMIT {_UNOWNED}"""
-    ).fetchall()
-    keys = ("what", "account", "resources", "cost", "first", "last")
+    answer = investigate(con, Question(metric=metric, where=where, window=window), limit=_UNOWNED)
+    apart = {row["nature"]: row["cost"] for row in answer.by_nature}
     return {
-        "cost": rest or Decimal(0),
-        "stranded": stranded or Decimal(0),
-        "largest": [dict(zip(keys, group, strict=True)) for group in groups],
+        "cost": answer.cost,
+        "stranded": apart.pop(_STRANDED, None) or Decimal(0),
+        "by_nature": apart,
+        "largest": answer.rows,
     }
 
 
