@@ -16,7 +16,7 @@ from gpuledger.core.allocation import UnitPrice
 from gpuledger.core.contracts import Connection
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
-from gpuledger.focus.schema import ALLOCATED_COST, MONEY, PARTITION_COLUMNS, quoted
+from gpuledger.focus.schema import ALLOCATED_COST, LEDGER_COST_AND_USAGE, MONEY, PARTITION_COLUMNS, quoted
 from gpuledger.models import machines
 from gpuledger.models.allocation import (
     DEFAULT,
@@ -107,7 +107,7 @@ def _unit(ledger: Ledger, key: UnitKey, folder: Path) -> _Split:
         charges = int(row[0]) if row else 0
         if not charges:
             return _Split([], 0, [])
-        writer = _Writer(folder, ledger.config.allocation, key[1])
+        writer = _Writer(folder, ledger.config.allocation, key[1], _told(con))
         node, usage = machines.relations(con)
         prices = write_prices(con, _prices(con, node, ledger.config.allocation))
         inputs = Inputs("machine_charge", usage, node, prices, "job_owner")
@@ -145,6 +145,21 @@ def _prices(con: duckdb.Connection, node: str, settings: AllocationSection) -> l
     return [DEFAULT, *list_price_ratios(con, node)]
 
 
+def _told(con: duckdb.Connection) -> list[str]:
+    """Columns that some row of the unit has a value in: the others are left out of the files."""
+    ours = {column.name for column in ALLOCATED_COST[len(LEDGER_COST_AND_USAGE) :]} | {
+        *OWNED.values(),
+        "x_Job",
+    }
+    ours |= {name for name in _COLUMNS if name.startswith("Allocated")} | {"x_OriginChargeId"}
+    origin = [name for name in _COLUMNS if name not in ours]
+    counts = con.execute(
+        f"SELECT {', '.join(f'count({quoted(name)})' for name in origin)} FROM machine_charge"
+    ).fetchall()[0]
+    empty = {name for name, count in zip(origin, counts, strict=True) if not count}
+    return [name for name in _COLUMNS if name not in empty]
+
+
 def _claimed_twice(con: duckdb.Connection) -> list[Diagnostic]:
     rows = con.execute(
         "SELECT count(*), min(ResourceId), arg_min(cluster, ResourceId) FROM machine WHERE clusters > 1"
@@ -163,11 +178,12 @@ def _claimed_twice(con: duckdb.Connection) -> list[Diagnostic]:
 class _Writer:
     """Writes the batches of one unit, each as a file."""
 
-    def __init__(self, folder: Path, settings: AllocationSection, period: str) -> None:
+    def __init__(self, folder: Path, settings: AllocationSection, period: str, columns: list[str]) -> None:
         self.files: list[DataFile] = []
         self._folder = folder
         self._settings = settings
         self._period = period
+        self._columns = ", ".join(quoted(name) for name in columns)
 
     def write(self, con: Connection) -> None:
         """Complete the rows of the table `allocated` and write them."""
@@ -186,9 +202,10 @@ class _Writer:
             )
             FROM ({focus_rows(con, "machine_charge", "charge_id")}) AS f
             LEFT JOIN job_owner AS j ON j.job_id = f.x_JobId"""
-        names = ", ".join(quoted(name) for name in _COLUMNS)
         path = self._folder / f"{len(self.files)}.parquet"
-        con.execute(f"COPY (SELECT {names} FROM ({rows})) TO {duckdb.literal(path)} ({duckdb.PARQUET})")
+        con.execute(
+            f"COPY (SELECT {self._columns} FROM ({rows})) TO {duckdb.literal(path)} ({duckdb.PARQUET})"
+        )
         written = con.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(path)]).fetchone()
         if written and written[0]:
             self.files.append(DataFile(path, int(written[0]), self._period))

@@ -39,10 +39,22 @@ def charges() -> str:
 
 
 def relations(con: Connection) -> tuple[str, str]:
-    """Create the views `node` and `usage` for allocation; return their names."""
+    """Create the views `node` and `usage` for allocation; return their names.
+
+    Usage is long, and read several times: it is read for pools and volumes only where there are any.
+    """
     con.execute(f"CREATE OR REPLACE TABLE pool_node AS {_sql('pool_node')}")
-    for name in ("node", "usage"):
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS {_sql(name)}")
+    row = con.execute(
+        "SELECT coalesce(bool_or(len(nodes) > 1), false), coalesce(bool_or(kind = 'volume'), false) FROM machine"
+    )
+    pools, volumes = row.fetchall()[0]
+    parts = [("usage", True), ("usage_pool", pools), ("usage_volume", volumes)]
+    usage = " UNION ALL ".join(_sql(name) for name, there in parts if there)
+    con.execute(f"CREATE OR REPLACE VIEW usage AS {usage}")
+    nodes = [("node", True), ("node_volume", volumes)]
+    con.execute(
+        f"CREATE OR REPLACE VIEW node AS {' UNION ALL BY NAME '.join(_sql(name) for name, there in nodes if there)}"
+    )
     return "node", "usage"
 
 

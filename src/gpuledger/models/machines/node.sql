@@ -1,13 +1,5 @@
--- Machines over time: nodes, machines that are several nodes, and volumes as large as their largest claim.
+-- Nodes over time, and machines that are several nodes.
 SELECT cluster, node, "start", "end", gpu_count, cpu_cores, memory_gib, gpu_model, instance_type, region
 FROM seen_node
 UNION ALL BY NAME
 SELECT * FROM pool_node
-UNION ALL BY NAME
-SELECT
-    m.cluster, m.node, m.since AS "start", m.until AS "end",
-    CAST(0 AS DECIMAL(38, 14)) AS gpu_count, CAST(0 AS DECIMAL(38, 14)) AS cpu_cores, max(coalesce(u.requested, u.used)) AS memory_gib
-FROM machine AS m
-JOIN held_usage AS u ON u.cluster = m.cluster AND concat('volume/', u.device) = m.node AND u.resource = 'storage'
-WHERE m.kind = 'volume'
-GROUP BY m.cluster, m.node, m.since, m.until
