@@ -356,7 +356,11 @@ def _what(incident: Row) -> str:
     if incident["is_job"]:
         return f"{count} × {kind} {incident['stem']}" if count > 1 else f"{kind} {incident['name']}"
     return (
-        f"{count} × {kind}" if count > 1 else str(kind) if count else f"{incident['service']} (no resource)"
+        f"{count} × {kind}"
+        if count > 1
+        else str(kind)
+        if count
+        else f"{incident['service'] or 'charges'} (no resource)"
     )
 
 

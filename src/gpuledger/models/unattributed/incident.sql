@@ -44,7 +44,7 @@ WITH part AS (
 SELECT
     * EXCLUDE (burst, alike, breaks),
     -- Made of what it is and when it began: the same charges give the same id whatever else is in the ledger.
-    left(md5(alike || chr(31) || epoch(min(first_seen) OVER (PARTITION BY alike, burst))), 12) AS incident
+    left(md5(concat_ws(chr(31), alike, epoch(min(first_seen) OVER (PARTITION BY alike, burst)))), 12) AS incident
 FROM burst;
 
 CREATE OR REPLACE TEMP TABLE un_incident AS

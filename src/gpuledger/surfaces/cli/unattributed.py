@@ -110,7 +110,8 @@ def _confidence(row: dict[str, Any]) -> str:
 
 def _explain(number: int, row: dict[str, Any]) -> None:
     where = row["account_name"] or row["account"]
-    click.echo(f"{number}. {row['what']} in {where}: {row['cost']:,.2f}")
+    cost = "unknown cost" if row["cost"] is None else f"{row['cost']:,.2f}"
+    click.echo(f"{number}. {row['what']} in {where or 'an unknown account'}: {cost}")
     if row["candidate_owner"] is None:
         click.echo("   Nothing points to an owner.")
     else:
