@@ -19,6 +19,7 @@ _IN_PROPERTIES: Final = (
     "cluster", "node", "container", "controllerName", "controllerKind", "namespace", "pod", "providerID", "jobID",
 )  # fmt: skip
 _IN_ANSWER: Final = {"controllerName": "controller"}
+_GROUP: Final = "name, kind, pool, shared_as, shown"
 _NO_JOB: Final = "j.job_id = h.job_id AND h.job_id <> ''"
 
 
@@ -69,11 +70,13 @@ def _currency(con: Connection, request: AllocationRequest) -> str | None:
     """Return the one currency of the answer. Raises BadParameterError when there are several."""
     if request.currency is not None:
         return request.currency
-    found = con.execute(
-        """SELECT DISTINCT currency FROM api_holder WHERE id IN (
-            SELECT holder FROM api_cost WHERE "start" >= $since AND "start" < $until) ORDER BY 1 LIMIT 20""",
-        _times(request),
-    ).fetchall()
+    found = con.execute("SELECT DISTINCT currency FROM api_holder ORDER BY 1 LIMIT 20").fetchall()
+    if len(found) > 1:
+        found = con.execute(
+            """SELECT DISTINCT currency FROM api_holder WHERE id IN (
+                SELECT holder FROM api_cost WHERE "start" >= $since AND "start" < $until) ORDER BY 1 LIMIT 20""",
+            _times(request),
+        ).fetchall()
     codes = [row[0] for row in found]
     if len(codes) > 1:
         raise BadParameterError(
@@ -106,6 +109,13 @@ def _shared_as(request: AllocationRequest, parameters: Parameters) -> str:
     return f"CASE {cases} END" if cases else "CAST(NULL AS VARCHAR)"
 
 
+def _labels(request: AllocationRequest) -> str:
+    if not request.metadata:
+        return "CASE WHEN min(n.job_id) = max(n.job_id) THEN any_value(n.labels) END"
+    pairs = "list(coalesce(map_entries(n.labels), []))"
+    return f"map_from_entries(list_reduce({pairs}, lambda some, more: list_intersect(some, more)))"
+
+
 def _costs(
     con: Connection, request: AllocationRequest, currency: str | None
 ) -> tuple[dict[int, list[Group]], dict[tuple[int, str], Known]]:
@@ -117,28 +127,32 @@ def _costs(
         kept.append("h.kind <> 'idle'")
     if not (sharing or request.proportional):
         kept.append(f"({shown})")
-    properties = ", ".join(
-        f"CASE WHEN min({FIELDS[name]}) = max({FIELDS[name]}) THEN min({FIELDS[name]}) END"
-        for name in _IN_PROPERTIES
-    )
-    labels = "CASE WHEN min(h.job_id) = max(h.job_id) THEN any_value(j.labels) END"
-    if request.metadata:
-        pairs = "list(coalesce(map_entries(j.labels), []))"
-        labels = f"map_from_entries(list_reduce({pairs}, lambda some, more: list_intersect(some, more)))"
+    properties = ", ".join(f"{FIELDS[name]} AS p_{name}" for name in _IN_PROPERTIES)
     rows = con.execute(
-        f"""WITH fact AS (
-    SELECT {set_number(request.sets)} AS set_no, holder, min("start") AS "start", max("end") AS "end",
-        sum(total) AS total, {", ".join(f"sum({part}) AS {part}" for part in _PARTS)}, sum(unpriced) AS unpriced
-    FROM api_cost WHERE "start" >= $since AND "start" < $until GROUP BY ALL
+        f"""WITH named AS MATERIALIZED (
+    SELECT h.id, h.kind, h.from_idle, {_name(request, parameters)} AS name, {_pool(request)} AS pool,
+        {_shared_as(request, parameters)} AS shared_as,
+        {shown if sharing or request.proportional else "true"} AS shown, h.job_id, j.labels, {properties}
+    FROM api_holder AS h LEFT JOIN api_job AS j ON {_NO_JOB} WHERE {" AND ".join(kept)}
+), grouping AS MATERIALIZED (
+    SELECT *, row_number() OVER () AS group_no FROM (SELECT DISTINCT {_GROUP} FROM named)
+), member AS MATERIALIZED (
+    SELECT n.id, g.group_no, n.from_idle FROM named AS n JOIN grouping AS g
+    ON n.name = g.name AND n.kind = g.kind AND n.pool = g.pool AND n.shown = g.shown
+        AND n.shared_as IS NOT DISTINCT FROM g.shared_as
+), amount AS (
+    SELECT {set_number(request.sets)} AS set_no, m.group_no, min("start") AS "start", max("end") AS "end",
+        sum(unpriced) AS unpriced, count(total) AS priced, {", ".join(f"sum({part}) AS {part}" for part in _PARTS)},
+        {", ".join(f"sum({part}) FILTER (m.from_idle) AS idle_{part}" for part in ("gpu", "cpu", "ram"))}
+    FROM api_cost AS c JOIN member AS m ON c.holder = m.id WHERE "start" >= $since AND "start" < $until GROUP BY ALL
+), about AS (
+    SELECT m.group_no, {_labels(request)} AS labels,
+        {", ".join(f"CASE WHEN min(p_{name}) = max(p_{name}) THEN min(p_{name}) END" for name in _IN_PROPERTIES)}
+    FROM named AS n JOIN member AS m USING (id)
+    WHERE n.id IN (SELECT holder FROM api_cost WHERE "start" >= $since AND "start" < $until) GROUP BY m.group_no
 )
-SELECT f.set_no, {_name(request, parameters)} AS the_name, h.kind, {_pool(request)} AS the_pool,
-    {_shared_as(request, parameters)} AS shared_as, {shown if sharing or request.proportional else "true"} AS shown,
-    min(f."start"), max(f."end"), sum(f.unpriced), count(f.total), {", ".join(f"sum(f.{part})" for part in _PARTS)},
-    {", ".join(f"sum(f.{part}) FILTER (h.from_idle)" for part in ("gpu", "cpu", "ram"))},
-    {labels}, {properties}
-FROM fact AS f JOIN api_holder AS h ON f.holder = h.id LEFT JOIN api_job AS j ON {_NO_JOB}
-WHERE {" AND ".join(kept)}
-GROUP BY f.set_no, the_name, h.kind, the_pool, shared_as, shown""",
+SELECT a.set_no, g.name, g.kind, g.pool, g.shared_as, g.shown, a.* EXCLUDE (set_no, group_no), b.* EXCLUDE (group_no)
+FROM amount AS a JOIN grouping AS g USING (group_no) JOIN about AS b USING (group_no)""",
         {**parameters, **_times(request)},
     ).fetchall()
     groups: dict[int, list[Group]] = {}
@@ -191,16 +205,20 @@ def _usage(con: Connection, request: AllocationRequest, known: dict[tuple[int, s
     name = name_of(request.aggregate, parameters)
     shown = condition(request.filter, FIELDS, KEYS, parameters)
     rows = con.execute(
-        f"""WITH fact AS (
-    SELECT {set_number(request.sets)} AS set_no, "user", resource, min("start") AS "start",
+        f"""WITH named AS MATERIALIZED (
+    SELECT h.id, {name} AS name FROM {users} AS h LEFT JOIN api_job AS j ON {_NO_JOB} WHERE {shown}
+), grouping AS MATERIALIZED (
+    SELECT name, row_number() OVER () AS group_no FROM (SELECT DISTINCT name FROM named)
+), member AS MATERIALIZED (
+    SELECT n.id, g.group_no FROM named AS n JOIN grouping AS g USING (name)
+), fact AS (
+    SELECT {set_number(request.sets)} AS set_no, m.group_no, resource, min("start") AS "start",
         max("start") + INTERVAL 1 HOUR AS "end", sum(held) AS held, sum(requested) AS requested, sum(used) AS used,
         sum(used_of) AS used_of, bool_or(unmeasured) AS unmeasured, bool_or(unrequested) AS unrequested
-    FROM api_usage WHERE "start" >= $since AND "start" < $until GROUP BY ALL
+    FROM api_usage AS u JOIN member AS m ON u."user" = m.id
+    WHERE "start" >= $since AND "start" < $until GROUP BY ALL
 )
-SELECT f.set_no, {name} AS the_name, f.resource, min(f."start"), max(f."end"), sum(f.held), sum(f.requested), sum(f.used),
-    sum(f.used_of), bool_or(f.unmeasured), bool_or(f.unrequested)
-FROM fact AS f JOIN {users} AS h ON f."user" = h.id LEFT JOIN api_job AS j ON {_NO_JOB}
-WHERE {shown} GROUP BY f.set_no, the_name, f.resource""",
+SELECT f.set_no, g.name, f.* EXCLUDE (set_no, group_no) FROM fact AS f JOIN grouping AS g USING (group_no)""",
         {**parameters, **_times(request)},
     ).fetchall()
     for row in rows:

@@ -1,12 +1,15 @@
 """One read-only connection for each state of the ledger, with what the requests of that state share.
 
-A request looks at the versions of the tables, which costs a millisecond or two, and gets a cursor of the connection
+A request looks at the versions of the tables, which costs less than a millisecond, and gets a cursor of the connection
 that belongs to them. Costs and usage are kept in memory in a narrow form: who (`api_holder`, `api_user`, one row per
 holder and one integer key) and what (`api_cost`, `api_usage`, one row per holder and hour), loaded for the days that
 somebody asked for.
 """
 
+import os
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +25,8 @@ from gpuledger.surfaces.api.tables import HOLDERS, LOAD_COST, LOAD_USAGE, SHAPE,
 
 Versions = tuple[tuple[str, int | None], ...]
 _DAY = timedelta(days=1)
+_PATIENCE = 5.0  # seconds
+_COMMIT = re.compile(r"\d{20}\.json")  # Delta protocol, "Delta Log Entries"
 _MOST_ROWS = 30_000_000  # of the narrow tables; beyond it the days loaded so far are dropped
 
 
@@ -81,14 +86,33 @@ class Snapshots:
         self.ledger = ledger
         self.lock = threading.Lock()
         self.newest: Snapshot | None = None
+        self.asked: tuple[float, Versions] | None = None
 
     def versions(self) -> Versions:
-        """Return the present version of each table of the ledger; None for a table that isn't there."""
-        found = []
-        for name in TABLES:
-            table = self.ledger.store.table(name)
-            found.append((name, None if table is None else table.version()))
-        return tuple(found)
+        """Return the present version of each table of the ledger; None for a table that isn't there.
+
+        An object store is asked every five seconds at most: each table costs a round trip.
+        """
+        now = time.monotonic()
+        with self.lock:
+            if self.ledger.store.remote and self.asked is not None and now - self.asked[0] < _PATIENCE:
+                return self.asked[1]
+        found = tuple((name, self._version(name)) for name in TABLES)
+        with self.lock:
+            self.asked = (now, found)
+        return found
+
+    def _version(self, name: str) -> int | None:
+        store = self.ledger.store
+        if store.remote:
+            table = store.table(name)
+            return None if table is None else table.version()
+        try:
+            with os.scandir(f"{store.uri(name)}/_delta_log") as files:
+                commits = [int(file.name[:20]) for file in files if _COMMIT.fullmatch(file.name)]
+        except FileNotFoundError:
+            return None
+        return max(commits, default=None)
 
     def current(self) -> Snapshot:
         """Return the snapshot of the ledger's present state."""
