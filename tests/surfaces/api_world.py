@@ -3,7 +3,8 @@
 East, node n1 (i-1): eight cards for 40 dollars an hour: until 20:00 job `train` holds four cards, uses them fully, and
 ten cores; job `serve` holds two cards for twelve hours and uses half. n1 is billed until midnight, and no cluster knows
 it after 20:00. Node n2 (i-3) is known for half of the hour that it is billed for. West, node w1 (i-2): job `train` of
-the same namespace holds all eight cards for two hours at 10 dollars. Node n9 has no charge.
+the same namespace holds all eight cards for two hours at 10 dollars. Node n9 has no charge. East's `train` claims the
+volume vol-1 all day.
 """
 
 import csv
@@ -21,8 +22,8 @@ from gpuledger.surfaces.api.app import Settings, create_app
 
 DAY = "2026-10-05T00:00:00Z,2026-10-06T00:00:00Z"
 NOW = datetime(2026, 10, 6, 6, 30, tzinfo=UTC)
-# What the clusters cost that day: 20 hours of i-1, two of i-2, one of i-3.
-CLUSTERS = Decimal(40) * 20 + Decimal(20) + Decimal(8)
+# What the clusters cost that day: 20 hours of i-1, two of i-2, one of i-3, the volume.
+CLUSTERS = Decimal(40) * 20 + Decimal(20) + Decimal(8) + Decimal("2.4")
 # One bill of a vendor that sells tokens, and storage outside of the clusters.
 OUTSIDE = (
     ("7.25", "Anthropic", "AI and Machine Learning", "Claude API", "claude-1"),
@@ -34,7 +35,8 @@ def world(folder: Path) -> World:
     """Build the ledger in a folder."""
     made = World(folder, gpu=4, cpu="0.05", memory="0.003")
     machines = [charge("40", "i-1", (n, n + 1)) for n in range(24)]
-    made.bill(*machines, *[charge("10", "i-2", (n, n + 1)) for n in range(2)], charge("8", "i-3"))
+    made.bill(*machines, *[charge("10", "i-2", (n, n + 1)) for n in range(2)], charge("8", "i-3"),
+        charge("2.4", "vol-1", (0, 24), ServiceCategory="Storage", ServiceName="Disks"))  # fmt: skip
     _outside(made, folder)
     labels = {"app.kubernetes.io/name": "trainer", "tier": "gold"}
     made.telemetry(
@@ -48,6 +50,7 @@ def world(folder: Path) -> World:
         pod("train", (0, 20), "4", used=Decimal(4)),
         pod("train", (0, 20), "10", resource="cpu", used=Decimal(5)),
         pod("train", (0, 20), "100", resource="memory"),
+        pod("train", (0, 24), "100", resource="storage", device="vol-1", used=Decimal(40)),
         pod("serve", (0, 12), "2", used=Decimal(1), namespace="web"),
         pod("train", (0, 2), "8", cluster="west", node="w1", job_id="west/train", used=Decimal(8)),
     )

@@ -71,9 +71,7 @@ def test_the_same_namespace_in_two_clusters_is_two_rows_or_one(http: TestClient)
 
 
 def test_figures_of_a_job(http: TestClient) -> None:
-    (items,) = ask(
-        http, "/allocation", window=DAY, aggregate="namespace", filter='cluster:"east"', exact="true"
-    )
+    (items,) = ask(http, "/allocation", window=DAY, aggregate="namespace", filter='node:"n1"', exact="true")
     train = items["ml"]
     # Four of eight cards at 4, of a machine whose list is 8×4 + 96×0.05 + 1024×0.003 = 39.872 and costs 40.
     assert train["gpuCost"] == pytest.approx(20 * 40 * 16 / 39.872)
@@ -102,6 +100,14 @@ def test_figures_of_a_job(http: TestClient) -> None:
     assert train["networkCost"] is None
     assert train["loadBalancerCost"] is None
     assert items["web"]["gpuEfficiency"] == 0.5
+
+
+def test_volumes_of_a_job(http: TestClient) -> None:
+    (items,) = ask(http, "/allocation", window=DAY, aggregate="cluster,namespace")
+    assert (items["east/ml"]["pvCost"], items["west/ml"]["pvCost"]) == (2.4, None)
+    assert items["east/ml"]["pvByteHours"] == 24 * 100 * 2**30
+    (pods,) = ask(http, "/allocation", window=DAY, aggregate="node,pod")
+    assert pods["__unallocated__/train"]["pvBytes"] == 100 * 2**30  # a volume is on no machine
 
 
 def test_money_nobody_can_account_for_has_a_name_of_its_own(http: TestClient) -> None:

@@ -162,19 +162,19 @@ def test_the_published_client_reads_allocations(mcp: McpClient) -> None:
 
 
 def test_the_published_client_reads_efficiency(mcp: McpClient) -> None:
-    found = mcp.call("get_efficiency", window=DAY, aggregate="cluster,namespace")
+    found = mcp.call("get_efficiency", window=DAY, aggregate="node,namespace")
     rows = {row["name"]: row for row in found["items"]}
-    assert rows["east/ml"]["cpuEfficiency"] == 0.5
-    assert rows["east/ml"]["recommendedCpuRequestCores"] == 6  # five used, and a fifth more
-    assert rows["west/ml"]["totalEfficiency"] == 1
-    assert rows["west/ml"]["estimatedWastedCost"] == 0
+    assert rows["n1/ml"]["cpuEfficiency"] == 0.5
+    assert rows["n1/ml"]["recommendedCpuRequestCores"] == 6  # five used, and a fifth more
+    assert rows["w1/ml"]["totalEfficiency"] == 1
+    assert rows["w1/ml"]["estimatedWastedCost"] == 0
 
 
 def test_the_published_client_reads_assets_and_bills(mcp: McpClient) -> None:
     assets = mcp.call("get_assets", window=DAY)
-    assert {asset["properties"]["name"] for asset in assets.values()} == {"n1", "n2", "n9", "w1"}
+    assert {asset["properties"]["name"] for asset in assets.values()} == {"n1", "n2", "n9", "w1", "vol-1"}
     bills = mcp.call("get_cloud_cost", window=DAY, aggregate="service", accumulate="all")
-    assert set(bills["sets"][0]["cloudCosts"]) == {"Compute", "AmazonS3"}
+    assert set(bills["sets"][0]["cloudCosts"]) == {"Compute", "Disks", "AmazonS3"}
     some = mcp.call("get_cloud_cost", window=DAY, filter='service:"AmazonS3"')
     assert set(some["sets"][0]["cloudCosts"]) == {"AmazonS3"}
 
@@ -230,7 +230,7 @@ def test_the_pages_assets(page: httpx.Client) -> None:
         page, "/assets", window=RANGE, aggregate="assetType", includeIdle="true", accumulate="true", step="1d"
     )
     rows = [asset for asset in found.values() if "totalCost" in asset and "type" in asset]
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert all(asset["end"] and asset["properties"]["cluster"] for asset in rows)
     assert sum(asset["totalCost"] or 0 for asset in rows) == pytest.approx(float(CLUSTERS))
 

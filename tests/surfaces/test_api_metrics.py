@@ -58,7 +58,7 @@ def test_promtool_has_nothing_to_say(body: str) -> None:
 
 def test_cost_of_jobs_and_nodes(body: str) -> None:
     train = value(body, "gpuledger_job_cost_usd_per_hour", job_id="east/train")
-    assert train == pytest.approx(40 * (16 + 0.5 + 0.3) / 39.872, rel=1e-3)
+    assert train == pytest.approx(40 * (16 + 0.5 + 0.3) / 39.872 + 0.1)  # and the volume
     (labels,) = [
         one.labels
         for one in samples(body, "gpuledger_job_cost_usd_per_hour")
@@ -70,7 +70,9 @@ def test_cost_of_jobs_and_nodes(body: str) -> None:
     assert value(body, "gpuledger_node_cost_usd_per_hour", node="n1", pool="gpus") == pytest.approx(
         RATE_OF_N1
     )
-    assert train + value(body, "gpuledger_idle_cost_usd_per_hour", node="n1") == pytest.approx(RATE_OF_N1)
+    assert train + value(body, "gpuledger_idle_cost_usd_per_hour", node="n1") == pytest.approx(
+        RATE_OF_N1 + 0.1
+    )
     assert value(body, "gpuledger_cost_hour_timestamp_seconds", cluster="east") == hour(19).timestamp()
     assert not [
         one for one in samples(body, "gpuledger_node_cost_usd_per_hour") if one.labels["node"] == "n9"
@@ -83,6 +85,7 @@ def test_opencosts_names(body: str) -> None:
     assert value(body, "node_cpu_hourly_cost", node="n1") == pytest.approx(40 * 0.05 / 39.872)
     assert value(body, "node_ram_hourly_cost", node="n1") == pytest.approx(40 * 0.003 / 39.872)
     assert value(body, "node_gpu_count", node="n1") == 8
+    assert value(body, "pv_hourly_cost", persistentvolume="vol-1") == pytest.approx(2.4 / 24 / 100)
     assert value(body, "container_cpu_allocation", pod="train", cluster="east") == 10
     assert value(body, "container_gpu_allocation", pod="train", cluster="east") == 4
     assert value(body, "container_memory_allocation_bytes", pod="train") == 100 * 2**30
@@ -97,7 +100,7 @@ def test_money_without_an_owner(body: str) -> None:
     assert found["east", "unknown"] == 4
     assert ("east", "idle") in found
     assert ("west", "job") in found  # nobody says whose it is
-    assert sum(one for one in found.values() if one) < 828 + 170.375
+    assert sum(one for one in found.values() if one) < 830.4 + 170.375
 
 
 def test_age_and_state(body: str) -> None:

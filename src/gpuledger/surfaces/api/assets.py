@@ -50,7 +50,7 @@ VOCABULARY: Final = Vocabulary(
 _COLUMNS: Final = (
     "type", "category", "cluster", "name", "provider", "provider_id", "account", "labels", "start", "end", "node_type",
     "pool", "region", "spot", "gpu_model", "hours", "cores", "memory", "cards", "total", "gpu", "cpu", "ram", "idle_cpu",
-    "idle_ram", "volume_hours",
+    "idle_ram",
 )  # fmt: skip
 _GIB: Final = 2**30
 
@@ -92,7 +92,7 @@ _ASSETS: Final = """WITH told AS (
         coalesce(nullif(c.provider_id, ''), m.provider_id, '') AS provider_id, '' AS account, m.labels,
         coalesce(m."start", c."start") AS "start", coalesce(m."end", c."end") AS "end", m.node_type, m.pool, m.region,
         m.spot, m.gpu_model, m.hours, m.cores, m.memory, m.cards, c.total, c.gpu, c.cpu, c.ram, c.idle_cpu, c.idle_ram,
-        NULL AS volume_hours, c.currency
+        c.currency
     FROM (FROM cost) AS c FULL JOIN machine AS m USING (cluster, node)
 )
 """

@@ -27,7 +27,7 @@ _HOUR: Final = timedelta(hours=1)
 _CURRENCY: Final = "USD"
 
 # A charge's part of one hour: charges by the day or month count evenly over their period.
-_RATES: Final = """WITH newest AS (
+_CHARGES: Final = """WITH newest AS (
     SELECT x_Cluster AS cluster, date_trunc('hour', max(ChargePeriodEnd) - INTERVAL 1 MICROSECOND) AS hour
     FROM allocated WHERE x_Cluster IS NOT NULL AND x_Node IS NOT NULL AND ChargePeriodEnd <= $now
         AND ChargePeriodStart >= $since
@@ -38,7 +38,8 @@ _RATES: Final = """WITH newest AS (
     WHERE a.ChargePeriodStart <= n.hour AND a.ChargePeriodEnd > n.hour AND a.ChargePeriodStart >= $since
         AND a.ChargePeriodEnd > a.ChargePeriodStart
 )
-SELECT
+"""
+_RATES: Final = f"""{_CHARGES}SELECT
     c.x_Cluster, c.x_Node, c.hour, c.BillingCurrency,
     CASE WHEN c.x_JobId IS NULL THEN coalesce(c.x_AllocationState, 'unknown') ELSE 'job' END AS state,
     c.x_JobId, coalesce(c.x_Namespace, j.namespace) AS namespace, j.kind, j.name, j.team, j.cost_center, j.owner,
@@ -55,6 +56,19 @@ FROM node_interval WHERE "end" > $since AND "start" <= $now GROUP BY ALL ORDER B
 _HELD: Final = """SELECT u.cluster, u.node, u.namespace, u.pod, u.container, a.resource, sum(a.held)
 FROM api_usage AS a JOIN api_user AS u ON a."user" = u.id
 WHERE a."start" = $hour AND u.cluster = $cluster AND u.pod <> '' GROUP BY ALL ORDER BY ALL"""
+# Volumes that one job claims: of shared ones nobody says how large they are.
+_VOLUMES: Final = f"""{_CHARGES}, claim AS (
+    SELECT u.cluster, u.device, max(CAST(u.requested AS DOUBLE)) AS gib
+    FROM usage_interval AS u JOIN newest AS n USING (cluster)
+    WHERE u.resource = 'storage' AND u.device IS NOT NULL AND u."start" <= n.hour AND u."end" > n.hour
+    GROUP BY ALL HAVING count(DISTINCT u.job_id) = 1
+)
+SELECT c.x_Cluster, v.device, any_value(c.ResourceId), max(c.hour),
+    sum(CAST(c.EffectiveCost AS DOUBLE) * c.share) / max(v.gib)
+FROM charge AS c JOIN claim AS v ON v.cluster = c.x_Cluster
+    AND lower(parse_filename(c.ResourceId)) = lower(parse_filename(v.device))
+WHERE c.ServiceCategory = 'Storage' AND c.x_Node IS NULL AND v.gib > 0 AND c.BillingCurrency = '{_CURRENCY}'
+GROUP BY ALL ORDER BY ALL"""
 _UNOWNED: Final = """SELECT coalesce(a.x_Cluster, ''), a.BillingCurrency,
     CASE WHEN a.x_JobId IS NULL THEN coalesce(a.x_AllocationState, 'charge') ELSE 'job' END AS state,
     sum(a.EffectiveCost)
@@ -137,7 +151,15 @@ def _of_state(con: Connection, snapshot: Snapshot, now: datetime) -> list[Family
              "gpu", "cpu", "ram")  # fmt: skip
     told = [dict(zip(names, row, strict=True)) for row in recent]
     nodes = con.execute(_NODES, {"now": now, "since": now - _OLDEST}).fetchall()
-    return [*_jobs(told), *_machines(told, nodes), *_held(con, snapshot, told), *_unowned(con, now)]
+    volumes = Family("pv_hourly_cost", "gauge", "Cost per hour of each GiB of the volume.")
+    for cluster, device, resource, hour, cost in con.execute(
+        _VOLUMES, {"now": now, "since": since}
+    ).fetchall():
+        if hour >= now - _OLDEST:
+            volumes.add(
+                cost, cluster=cluster, persistentvolume=device, volumename=device, provider_id=resource
+            )
+    return [*_jobs(told), *_machines(told, nodes), volumes, *_held(con, snapshot, told), *_unowned(con, now)]
 
 
 def _jobs(told: Sequence[Mapping[str, Any]]) -> list[Family]:

@@ -94,7 +94,8 @@ LOAD_USAGE: Final[Sequence[str]] = (
     f"""CREATE OR REPLACE TABLE api_new AS
 WITH told AS (
     SELECT
-        cluster, node, coalesce(namespace, '') AS namespace, coalesce(pod, '') AS pod,
+        cluster, CASE WHEN resource = 'storage' THEN '' ELSE node END AS node,  -- a volume is on no machine
+        coalesce(namespace, '') AS namespace, coalesce(pod, '') AS pod,
         coalesce(container, '') AS container, coalesce(job_id, '') AS job_id, resource,
         resource = 'gpu' AND device IS NOT NULL AS by_device,
         CASE
