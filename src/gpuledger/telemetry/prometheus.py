@@ -114,6 +114,15 @@ def read(
             start, notes = stop, []
 
 
+def connect(
+    server: Server,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    sleep: Callable[[float], None] = time.sleep,
+) -> "_Client":
+    """Return a client for questions of one's own: a context manager. Raises ConfigError for settings that can't work."""
+    return _Client(server, now, sleep)
+
+
 def query(name: str, step: timedelta, match: Mapping[str, str]) -> str:
     """Return the question's PromQL. The offset makes steps half-open: a sample on a border is in one step only."""
     function, metrics, fixed = QUESTIONS[name]
@@ -238,6 +247,39 @@ class _Client:
             middle = start + step * (count // 2)
             # The same series may be in both halves: each half is kept, and they are joined where series are.
             return self.ask(name, start, middle, step) + self.ask(name, middle, end, step)
+
+    def instant(self, expression: str, at: datetime) -> list[tuple[dict[str, str], Decimal]]:
+        """Return labels and value of each series of a vector at a moment; NaN and infinities are left out."""
+        return [
+            (dict(one.labels), value)
+            for one in self._asked(expression, at, "vector")
+            for value in one.values.values()
+        ]
+
+    def samples(self, selector: str, span: timedelta, at: datetime) -> list[Series]:
+        """Return the samples of (at − span, at] as they were scraped, at their own times."""
+        return self._asked(f"{selector}[{int(span.total_seconds())}s]", at, "matrix")
+
+    def _asked(self, expression: str, at: datetime, wanted: str) -> list[Series]:
+        asked = (
+            ("query", expression),
+            ("time", f"{at.timestamp():.3f}"),
+            ("timeout", f"{max(1, int(self.server.timeout * 0.9))}s"),
+        )
+        try:
+            data = self.get("query", asked)
+        except _TooMuchError as error:
+            raise SourceError(
+                f"too much for one answer: {error}",
+                where=self.where,
+                hint="Look back less far, or raise --query.max-samples and --query.timeout.",
+            ) from None
+        if isinstance(data, Mapping) and data.get("resultType") == "vector" == wanted:
+            data = {
+                "resultType": "matrix",
+                "result": [{**one, "values": [one.get("value")]} for one in data.get("result") or ()],
+            }
+        return self._series(data, timedelta(0))
 
     def get(self, verb: str, params: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401 - JSON
         """Return the answer's data, after as many tries as are allowed."""

@@ -1,0 +1,267 @@
+"""`gpuledger zombies`: which GPUs burn money for nothing, from whatever is at hand."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpuledger.diagnostics import Diagnostic
+from gpuledger.errors import UsageError
+from gpuledger.surfaces.cli._context import Context, pass_context, tell
+
+if TYPE_CHECKING:
+    from gpuledger.pipeline.zombies import Inputs, Scan, Settings
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = timedelta(days=90)
+_SHOWN = ("gpu", "node", "gpu_model", "state", "usd_per_hour", "wasted_usd")
+_SHORT = 12
+_SLACK_ROWS = 20
+
+
+@click.command(name="zombies", short_help="Find GPUs that burn money for nothing. Needs no ledger.")
+@click.option(
+    "--prometheus", "prometheus_url", metavar="URL", help="Where DCGM's metrics are. See below for logins."
+)
+@click.option("--kube", is_flag=True, help="Ask the Kubernetes API (kubeconfig, or the pod's account).")
+@click.option("--slurm", is_flag=True, help="Ask Slurm (scontrol, sacct).")
+@click.option(
+    "--nvidia-smi",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Run nvidia-smi, or read its -q -x or --format=csv output.",
+)
+@click.option(
+    "--amd-smi",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Run amd-smi or rocm-smi, or read their JSON.",
+)
+@click.option(
+    "--dcgm", multiple=True, metavar="URL|FILE", help="A DCGM exporter's metrics page (repeatable)."
+)
+@click.option(
+    "--min-idle", default="15m", show_default=True, metavar="TIME", help="How long a card has to be idle."
+)
+@click.option(
+    "--idle-at-most",
+    default="1",
+    show_default=True,
+    metavar="PERCENT",
+    help="Engine activity that still counts as idle.",
+)
+@click.option(
+    "--look-back", default="24h", show_default=True, metavar="TIME", help="How far back Prometheus is asked."
+)
+@click.option("--at", metavar="TIME", help="Look back from this moment (RFC 3339) instead of now.")
+@click.option(
+    "--price", metavar="USD_PER_GPU_HOUR", help="What a card costs (default: dated public list prices)."
+)
+@click.option("--match", multiple=True, metavar="LABEL=VALUE", help="Only such series of Prometheus.")
+@click.option(
+    "--fail-over", metavar="USD_PER_HOUR", help="Exit with 1 only if idle cards cost more than that."
+)
+@click.option("--all", "show_all", is_flag=True, help="Show busy cards too.")
+@click.option("--history", is_flag=True, help="Show idle runs of the whole look-back (Prometheus only).")
+@click.option("--watch", type=click.IntRange(min=1), metavar="SECONDS", help="Look again and again.")
+@click.option("--slack", is_flag=True, help="Print a text for a Slack message.")
+@pass_context
+@click.pass_context
+def command(
+    ctx: click.Context,
+    context: Context,
+    prometheus_url: str | None,
+    kube: bool,
+    slurm: bool,
+    nvidia_smi: str | None,
+    amd_smi: str | None,
+    dcgm: tuple[str, ...],
+    min_idle: str,
+    idle_at_most: str,
+    look_back: str,
+    at: str | None,
+    price: str | None,
+    match: tuple[str, ...],
+    fail_over: str | None,
+    show_all: bool,
+    history: bool,
+    watch: int | None,
+    slack: bool,
+) -> None:
+    """Find GPUs that are paid and do nothing: unallocated, held-idle, orphan or stalled, dearest first.
+
+    Without inputs it looks for nvidia-smi, amd-smi, rocm-smi, a kubeconfig, Slurm and PROMETHEUS_URL, and says what it
+    found. One look names candidates only; verdicts need a look-back (Prometheus, or --watch). Prometheus is let in by
+    PROMETHEUS_TOKEN, or PROMETHEUS_USERNAME and PROMETHEUS_PASSWORD. Nothing is changed anywhere: the commands that
+    reclaim a card are printed, for you to run.
+
+    Exit codes: 0 nothing idle, 1 verdicts (or --fail-over exceeded), 3 nobody could tell.
+    """
+    from gpuledger.pipeline import zombies
+
+    settings = _settings(min_idle, idle_at_most, look_back, at, price, match, show_all)
+    limit = None if fail_over is None else _amount(fail_over, "--fail-over")
+    inputs = zombies.Inputs(prometheus_url, kube, slurm, nvidia_smi, amd_smi, dcgm)
+    notes: list[Diagnostic] = []
+    asked = bool(inputs)
+    if not asked:
+        inputs, notes = zombies.detect(settings.environ)
+    if history:
+        ctx.exit(_history(context, inputs, settings))
+    memory = zombies.Memory()
+    while True:
+        found = zombies.scan(inputs, settings, memory=memory, progress=context.progress(), notes=notes)
+        _print(context, found, slack=slack)
+        if watch is None:
+            ctx.exit(_code(found, limit, asked=asked))
+        time.sleep(watch)
+
+
+def _code(found: "Scan", limit: Decimal | None, *, asked: bool) -> int:
+    """Return 1 for findings. Unpriced ones exceed any limit, and a source that failed is never 'all fine'."""
+    totals = found.totals
+    if limit is None:
+        if totals["verdicts"]:
+            return 1
+    elif (totals["usd_per_hour"] or 0) > limit or totals["unpriced"]:
+        return 1
+    return 3 if not found.seen or (asked and found.failed) else 0
+
+
+def _print(context: Context, found: "Scan", *, slack: bool) -> None:
+    diagnostics = list(found.diagnostics)
+    if not found.seen:
+        diagnostics.append(
+            Diagnostic(
+                "zombies-unknown",
+                "error",
+                "zombies",
+                "no card's state could be told: that is not the same as all being well",
+                "Run it where nvidia-smi is, or give --prometheus URL with DCGM's metrics, or --dcgm URL.",
+            )
+        )
+    if slack:
+        click.echo(slack_text(found.rows, found.totals))
+        for told in diagnostics:
+            tell(told)
+        return
+    if context.format != "table":
+        context.emit("zombies", found.rows, totals=found.totals, diagnostics=diagnostics)
+        return
+    rows = [
+        {
+            **{name: row[name] for name in _SHOWN},
+            "gpu": row["gpu"] if "#" in row["gpu"] or "/" in row["gpu"] else row["gpu"][:_SHORT],
+            "whose": " ".join(str(row[key]) for key in ("job", "owner") if row[key]) or None,
+            "evidence": row["evidence"],
+        }
+        for row in found.rows
+    ]
+    context.emit("zombies", rows, totals=found.totals, diagnostics=diagnostics)
+    commands = dict.fromkeys(row["reclaim"] for row in found.rows if row["reclaim"])
+    if commands:
+        click.echo("To reclaim, after a look at the evidence:")
+        for line in commands:
+            click.echo(f"  {line}")
+
+
+def slack_text(rows: list[dict[str, Any]], totals: dict[str, Any]) -> str:
+    """Write findings as Slack's mrkdwn. Names come from clusters: what has a meaning to Slack is escaped."""
+    cost = totals["usd_per_hour"]
+    price = "cost unknown" if cost is None else f"${cost:,.2f}/h"
+    if totals["zombies"] is None:
+        return "*GPU zombies: unknown*, no card's state could be told"
+    head = f"*{totals['zombies']} of {totals['gpus']} GPUs idle, {price}*"
+    head += f" ({totals['candidates']} candidates)" if totals["candidates"] else ""
+    head += f", {totals['unknown']} unknown" if totals["unknown"] else ""
+    lines = [head]
+    zombies = [row for row in rows if row["verdict"] or row["candidate"]]
+    for row in zombies[:_SLACK_ROWS]:
+        cost = row["usd_per_hour"]
+        price = "unpriced" if cost is None else f"${cost:,.2f}/h"
+        whose = " ".join(str(row[key]) for key in ("job", "owner") if row[key])
+        lines.append(_escaped(f"• {row['state']} {row['gpu']} {whose} {price}: {row['evidence']}"))
+        if row["reclaim"]:
+            lines.append(f"  `{_escaped(row['reclaim']).replace('`', '')}`")
+    if len(zombies) > _SLACK_ROWS:
+        lines.append(f"and {len(zombies) - _SLACK_ROWS} more")
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    plain = "".join(" " if ord(letter) < ord(" ") else letter for letter in text)
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _history(context: Context, inputs: "Inputs", settings: "Settings") -> int:
+    from gpuledger.pipeline.zombie_history import idle_history
+
+    if not inputs.prometheus:
+        raise UsageError(
+            "only Prometheus has a history", hint="Give --prometheus URL, or set PROMETHEUS_URL."
+        )
+    rows, totals = idle_history(inputs.prometheus, settings, context.progress())
+    context.emit("zombies", rows, totals=totals)
+    return 0 if rows else 3
+
+
+def _settings(
+    min_idle: str,
+    idle_at_most: str,
+    look_back: str,
+    at: str | None,
+    price: str | None,
+    match: tuple[str, ...],
+    show_all: bool,
+) -> "Settings":
+    from gpuledger.core.zombies import Limits
+    from gpuledger.pipeline.zombies import Settings
+
+    percent = _amount(idle_at_most, "--idle-at-most")
+    if percent >= 100:  # noqa: PLR2004
+        raise UsageError("every card is idle then", where="--idle-at-most", hint="Such as 1 or 5.")
+    warn, back = _span(min_idle, "--min-idle"), _span(look_back, "--look-back")
+    if back < warn:
+        raise UsageError("the look-back is shorter than --min-idle", where="--look-back", hint="Such as 24h.")
+    pairs = [pair.partition("=") for pair in match]
+    if any(not name or not sign for name, sign, _ in pairs):
+        raise UsageError("no LABEL=VALUE", where="--match", hint="Such as --match cluster=prod.")
+    return Settings(
+        limits=Limits(warn=warn, idle=percent / 100),
+        price=None if price is None else _amount(price, "--price"),
+        look_back=back,
+        at=None if at is None else _moment(at),
+        show_all=show_all,
+        match={name: value for name, _, value in pairs},
+    )
+
+
+def _span(text: str, option: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,7})([smhd])", text.strip())
+    span = timedelta(seconds=int(found[1]) * _UNITS[found[2]]) if found else timedelta(0)
+    if not timedelta(0) < span <= _LONGEST:
+        raise UsageError(f"{text!r} is no length of time", where=option, hint="Such as 90s, 15m, 24h or 7d.")
+    return span
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time", where="--at", hint="Such as 2026-11-24T06:00:00Z.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _amount(text: str, option: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or not 0 <= amount < 10**9:
+        raise UsageError(f"{text!r} is no amount", where=option, hint="A number from 0, such as 2.50.")
+    return amount
