@@ -21,7 +21,7 @@ from gpuledger.models import metering
 SECONDS = 6 * 3600
 KINDS = ("x", "y")
 NODES = ("a", "b")
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=15, deadline=None)
 prices = st.decimals(min_value=0, max_value="1e6", places=18, allow_nan=False, allow_infinity=False)
 Span = tuple[str, int, int]
 
@@ -110,7 +110,7 @@ def test_the_rows_are_those_of_the_reference(times: list[Span], price: Decimal) 
 
 
 @given(st.integers(0, 3599), st.integers(1, 3600), st.integers(0, 3600), prices)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_parts_of_an_hour_add_up(first: int, last: int, between: int, price: Decimal) -> None:
     low, middle, high = sorted((first, between, last))
     start, mid, end = (DAY + timedelta(seconds=at) for at in (low, middle, high))
@@ -134,7 +134,7 @@ def test_parts_of_an_hour_add_up(first: int, last: int, between: int, price: Dec
     st.sampled_from([Shape("x", region="r", spot=spot) for spot in (None, True, False)]),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_order_of_prices_does_not_matter(
     entered: list[CustomPrice], shape: Shape, chance: random.Random
 ) -> None:

@@ -220,8 +220,6 @@ def test_the_bill_replaces_what_it_reaches(ledger: Ledger, tmp_path: Path) -> No
     Meter(ledger).run(NOW)
     ingest(ledger, tmp_path, [charge("a", hour, "40") for hour in range(6)])
     assert [spent(ledger, "Final"), spent(ledger, "Estimated")] == [Decimal(240), 6 * LIST]
-    ingest(ledger, tmp_path, [charge("a", hour, "40") for hour in range(12)])
-    assert [spent(ledger, "Final"), spent(ledger, "Estimated")] == [Decimal(480), None]
 
 
 def test_estimate_beside_the_bill(ledger: Ledger, tmp_path: Path) -> None:

@@ -6,10 +6,16 @@ import json
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from tests.surfaces.shell import gpuledger, program
+
+from gpuledger.diagnostics import Diagnostic
+from gpuledger.pipeline.metering import Metered, Tick
+from gpuledger.surfaces.cli._context import Context
+from gpuledger.surfaces.cli.meter import _printer
 
 PRICES = '[[prices.custom]]\ngpu_model = "H100"\nusd_per_hour = 2.25\n'
 LAB = '[telemetry.lab]\ntype = "records"\npath = "lab"\n'
@@ -67,25 +73,41 @@ def test_an_interval_that_is_none_is_refused(interval: str) -> None:
 
 
 @pytest.mark.usefixtures("running")
-@pytest.mark.parametrize("form", ["json", "csv", "table"])
+@pytest.mark.parametrize("form", ["json", "table"])
 def test_the_loop_prints_rounds_until_it_is_interrupted(tmp_path: Path, form: str) -> None:
     words = [program(), "--format", form, "meter", "--interval", "1s"]
     with subprocess.Popen(
         words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stdout is not None
-        lines = [run.stdout.readline() for _ in range(3)]
-        run.send_signal(signal.SIGINT)
-        _, err = run.communicate(timeout=60)
+        try:
+            lines = [run.stdout.readline() for _ in range(3)]
+            run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == 0, err
     assert "Traceback" not in err
     if form == "json":
         assert [json.loads(line)["rows"][0]["usd_per_hour"] for line in lines] == ["18"] * 3
-    elif form == "csv":
-        assert [row["nodes"] for row in csv.DictReader(io.StringIO("".join(lines)))] == ["1", "1"]
     else:
         assert all("1 nodes  18.00 USD/h" in line for line in lines)
         assert err.count("node-without-resource-id") == 1  # told once, not with every round
+
+
+def test_as_csv_the_heading_comes_once(capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    show = _printer(Context(None, None, "csv"))
+    failed = Diagnostic("meter-failed", "error", "s3://ledger", "out of reach")
+    show(Metered(diagnostics=[failed]))
+    for _ in range(2):
+        show(Metered(tick=Tick(now, None, 1, 0, Decimal("18.50"), None, "USD", 0, None)))
+    told = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(told.out)))
+    assert [(row["time"], row["usd_per_hour"], row["spent_today"]) for row in rows] == [
+        ("2026-11-20T12:00:00Z", "18.5", "")
+    ] * 2
+    assert told.err.count("meter-failed") == 1
 
 
 def test_compare_says_why(running: datetime) -> None:

@@ -2,16 +2,16 @@
 
 import csv
 import json
+import os
 import re
+import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -52,27 +52,36 @@ def command(context: Context, interval: timedelta, *, once: bool) -> int:
         context.emit("meter", _rows(round_), totals=_totals(round_), diagnostics=round_.diagnostics)
         return int(any(one.severity == "error" for one in round_.diagnostics))
     show = _printer(context)
-    with _until_interrupted() as stop:
-        while not stop.is_set():
+    with Interruption() as interruption:
+        show(meter.round(context.progress()))
+        while not interruption.came(within=interval):
             show(meter.round(context.progress()))
-            stop.wait(interval.total_seconds())
     return 0
 
 
-@contextmanager
-def _until_interrupted() -> Iterator[Event]:
-    """An event that Ctrl-C sets; the second one interrupts as usual."""
-    stop = Event()
+class Interruption:
+    """Ctrl-C as something to wait for; the second one interrupts as usual.
 
-    def ask(_: int, __: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        stop.set()
+    A signal handler may come in the middle of anything, so it takes no lock: it writes into a pipe.
+    """
 
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def __enter__(self) -> Self:
+        self._heard, self._tell = os.pipe()
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        os.close(self._heard)
+        os.close(self._tell)
+
+    def _ask(self, _: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        os.write(self._tell, b"!")
+
+    def came(self, within: timedelta = timedelta()) -> bool:
+        """Wait for it; return whether it came."""
+        return bool(select.select([self._heard], [], [], within.total_seconds())[0])
 
 
 def _rows(round_: "Metered") -> list[dict[str, Any]]:
