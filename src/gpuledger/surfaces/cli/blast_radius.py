@@ -1,0 +1,247 @@
+"""`gpuledger blast-radius`: what a bad weekend could cost, and which guardrail takes most off it."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpuledger.diagnostics import Diagnostic
+from gpuledger.errors import UsageError
+from gpuledger.surfaces.cli._context import Context, pass_context
+
+if TYPE_CHECKING:
+    from gpuledger.core.blast_radius import Radius
+    from gpuledger.pipeline.blast_radius import Inputs, Shared
+
+_MOST_SEED = 2**53 - 1
+
+
+@click.command(
+    name="blast-radius", short_help="What a bad weekend could cost, and which guardrail is worth most."
+)
+@click.option(
+    "--pool",
+    "pools",
+    multiple=True,
+    metavar="KEY=VALUE,…",
+    help="A GPU pool: name, gpus (or instances), usd_per_gpu_hour (or usd_per_instance_hour, or instance_type and region), max_hours, quota, autoscaler_max, obtainable, lease_cap, lease_usd, idle_commitment_gpus, storage_usd, egress_usd, detect, respond (repeatable).",
+)
+@click.option(
+    "--tokens-pool",
+    "tokens",
+    multiple=True,
+    metavar="KEY=VALUE,…",
+    help="A pool of tokens: name, usd_per_hour (or tokens_per_minute and usd_per_mtok), max_hours, lease_usd (repeatable).",
+)
+@click.option(
+    "--detect",
+    metavar="DIST",
+    help="Time until an alert: 24h, 5m..15m..1h (triangular), 5m..1h (uniform), lognormal(20m,3h) (median and 90th percentile).",
+)
+@click.option("--respond", metavar="DIST", help="Time from the alert until the pool is stopped.")
+@click.option(
+    "--calendar",
+    metavar="WHEN",
+    help="Until someone looks: weekend, night, days off as 2026-12-24..2027-01-01, or the moment it begins, 2026-10-10T02:00.",
+)
+@click.option(
+    "--hours",
+    "hours",
+    metavar="FROM-TO",
+    default="8-20",
+    show_default=True,
+    help="Working hours, Monday to Friday.",
+)
+@click.option("--holidays", multiple=True, metavar="DATE,…", help="Days on which nobody works.")
+@click.option(
+    "--begins",
+    type=click.Choice(["leave", "random"]),
+    help="It begins as people leave (default), or at any moment of the calendar's gap.",
+)
+@click.option(
+    "--guardrail",
+    "rails",
+    multiple=True,
+    metavar="KEY=VALUE,…",
+    help="A guardrail to weigh: name, detect, respond, max_hours, look, lease_cap, lease_usd, quota_percent, autoscaler_percent (repeatable; replaces the usual ones).",
+)
+@click.option("--file", "file", metavar="TOML", help="Read all of this from a file; options come before it.")
+@click.option(
+    "--from-ledger", "from_ledger", is_flag=True, help="Add the GPU pools that the ledger's bills show."
+)
+@click.option("--seed", type=click.IntRange(0, _MOST_SEED), help="Of the random draws (default 1).")
+@click.option("--samples", type=click.IntRange(100, 200_000), help="Number of draws (default 10000).")
+@click.option(
+    "--html",
+    "html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write the calculator with these inputs as one offline page.",
+)
+@click.option("--serve", is_flag=True, help="Show that page in a browser, from this machine only.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8123,
+    show_default=True,
+    help="Port of --serve; 0: any free one.",
+)
+@pass_context
+def command(
+    context: Context,
+    /,
+    seed: int | None,
+    samples: int | None,
+    html: str | None,
+    port: int,
+    *,
+    serve: bool,
+    **given: Any,  # noqa: ANN401 - click's other options, by name
+) -> None:
+    """Say what a mistake in GPU or token pools can cost before somebody stops it.
+
+    Loss = GPUs that can be started × price × time until it ends; every input is shown with its origin, the arithmetic line
+    by line. Distributions are your assumptions: P50, P90 and P99 are only as good as they are.
+    """
+    from gpuledger.core.blast_radius import SAMPLES, assess
+    from gpuledger.pipeline import blast_radius as pipeline
+
+    settings, written = pipeline.read_file(given["file"]) if given["file"] else ({}, [])
+    written += pipeline.typed(given["pools"], "gpu") + pipeline.typed(given["tokens"], "tokens")
+    diagnostics: list[Diagnostic] = []
+    if given["from_ledger"]:
+        from gpuledger.pipeline.blast_ledger import pools_of
+
+        found, diagnostics = pools_of(context.ledger())
+        written += found
+    if not written and (html or serve):
+        written = pipeline.typed([_EXAMPLE], "gpu")
+        given["detect"] = given["detect"] or "24h"
+    inputs = pipeline.resolve(written, _shared(given, settings))
+    inputs.diagnostics += diagnostics
+    said = [pipeline.split(text, "--guardrail") for text in given["rails"]] or settings.get("guardrails", [])
+    rails = pipeline.guardrails(said) if said else pipeline.usual_guardrails(inputs.pools)
+    seed = _whole(settings, "seed", 0, _MOST_SEED, 1) if seed is None else seed
+    samples = _whole(settings, "samples", 100, 200_000, SAMPLES) if samples is None else samples
+    radius = assess(inputs.pools, rails, seed=seed, samples=samples)
+    if html or serve:
+        from gpuledger.surfaces.blast_radius_page import render, serve_page
+
+        page = render(pipeline.page_model(inputs, rails, seed=seed, samples=samples))
+        if html:
+            Path(html).write_text(page, "utf-8")
+            click.echo(f"wrote {html}: open it in a browser, it needs no network", err=True)
+        if serve:
+            serve_page(page, port, lambda text: click.echo(text, err=True))
+            return
+    _show(context, radius, inputs, {"seed": seed, "samples": samples})
+
+
+_EXAMPLE = "name=example,instances=200,gpus_per_instance=8,usd_per_instance_hour=32.4,max_hours=11"
+
+
+def _whole(settings: dict[str, Any], key: str, low: int, high: int, default: int) -> int:
+    found = settings.get(key, default)
+    if not isinstance(found, int) or isinstance(found, bool) or not low <= found <= high:
+        raise UsageError(f"{key} = {found!r} is no whole number from {low} to {high}", hint="Mend the file.")
+    return found
+
+
+def _shared(given: dict[str, Any], settings: dict[str, Any]) -> "Shared":
+    from gpuledger.core.calendar import WorkingHours, holidays, unattended
+    from gpuledger.pipeline.blast_radius import Shared
+
+    times: dict[str, tuple[str, str]] = {}
+    for key in ("detect", "respond"):
+        if given[key] is not None:
+            times[key] = (given[key], "typed")
+        elif key in settings:
+            times[key] = (str(settings[key]), f"file {given['file']}")
+    opens, dash, closes = given["hours"].partition("-")
+    if not dash or not opens.isdecimal() or not closes.isdecimal() or not 0 <= int(opens) < int(closes) <= 24:  # noqa: PLR2004
+        raise UsageError(
+            f"can't read --hours {given['hours']!r}", hint="Write 8-20: whole hours, from before to."
+        )
+    told = given["holidays"] or settings.get("holidays", [])
+    days = [str(day) for day in told] if isinstance(told, list | tuple) else [str(told)]
+    hours = WorkingHours(int(opens), int(closes), holidays(days))
+    when = given["calendar"] or settings.get("calendar")
+    begins = given["begins"] or settings.get("begins", "leave")
+    if begins not in {"leave", "random"}:
+        raise UsageError(f"begins = {begins!r} is neither leave nor random", hint="Mend the file.")
+    look = unattended(str(when), hours) if when else None
+    return Shared(times, datetime.now(UTC).date(), look, random_begin=begins == "random")
+
+
+def _show(context: Context, radius: "Radius", inputs: "Inputs", basis: dict[str, int]) -> None:
+    from gpuledger.core.blast_lines import lines
+    from gpuledger.pipeline.blast_radius import dollars
+
+    rows = [
+        {
+            "pool": one.pool.name,
+            "kind": one.pool.kind,
+            "gpus": one.gpus,
+            "hours": (Decimal(one.seconds) / 3600).quantize(Decimal("0.000001")),
+            "usd_per_hour": dollars(one.usd_per_hour),
+            "loss_p50": dollars(one.loss.p50),
+            "loss_p90": dollars(one.loss.p90),
+            "loss_p99": dollars(one.loss.p99),
+            "worst_case": dollars(one.worst),
+        }
+        for one in radius.pools
+    ]
+    weighed = [
+        {
+            "name": one.guardrail.name,
+            "removes_usd": dollars(one.removes_p99),
+            "removes_p50_usd": dollars(one.removes_p50),
+            "leaves_p99_usd": dollars(one.left.p99),
+        }
+        for one in radius.guardrails
+    ]
+    totals: dict[str, Any] = {
+        f"{name}_{rank}": dollars(getattr(found, rank))
+        for name, found in (("same_mistake", radius.same), ("independent", radius.independent))
+        for rank in ("p50", "p90", "p99")
+    }
+    totals |= {"worst_case": dollars(radius.worst), "currency": "USD", **basis}
+    together = None if radius.together is None else dollars(radius.together.removes_p99)
+    arithmetic = lines(radius)
+    if context.format != "table":
+        totals |= {
+            "guardrails": weighed, "all_guardrails_remove_usd": together, "arithmetic": arithmetic, "inputs": inputs.rows(),
+        }  # fmt: skip
+        context.emit("blast-radius", rows, totals=totals, diagnostics=inputs.diagnostics)
+        return
+    shown = {f"loss_{rank}": totals[f"same_mistake_{rank}"] for rank in ("p50", "p90", "p99")}
+    context.emit(
+        "blast-radius",
+        rows,
+        totals=shown | {"worst_case": totals["worst_case"]},
+        diagnostics=inputs.diagnostics,
+    )
+    _tell(totals, weighed, together, arithmetic, inputs)
+
+
+def _tell(
+    totals: dict[str, Any],
+    weighed: list[dict[str, Any]],
+    together: Decimal | None,
+    arithmetic: list[str],
+    inputs: "Inputs",
+) -> None:
+    from gpuledger.surfaces.cli._table import show
+
+    click.echo(
+        f"The last line is one mistake in all pools at once. Independent mistakes: P50 {totals['independent_p50']:,.2f}, "
+        f"P90 {totals['independent_p90']:,.2f}, P99 {totals['independent_p99']:,.2f}.\n"
+        f"{totals['samples']:,} draws, seed {totals['seed']}; distributions are assumptions of whoever gave them.\n"
+    )
+    show(weighed, {}, "What each guardrail alone takes off the loss of one mistake (removes_usd: off P99)")
+    if together is not None:
+        click.echo(f"All of them together take {together:,.2f} off; alone they overlap and don't add up.\n")
+    click.echo("\n".join(["Arithmetic", *arithmetic, ""]))
+    show(inputs.rows(), {}, "Inputs and where they came from")
