@@ -1,13 +1,19 @@
 """/allocation over a small ledger: sums to the last digit, names, parameters, idle and shared cost, the form itself."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from tests.pipeline.allocation_world import charge
-from tests.surfaces.api_world import CLUSTERS, DAY, ask, client, exact, refused, world
+from tests.surfaces.api_world import CLUSTERS, DAY, NOW, ask, client, exact, refused, world
+
+from gpuledger.core.opencost import requests
+from gpuledger.engines.duckdb import EngineError
+from gpuledger.surfaces.api import allocation, snapshot
+from gpuledger.surfaces.api.tables import LOAD_USAGE
 
 GROUPINGS = (
     "cluster", "node", "namespace", "controllerKind", "controller", "service", "pod", "container", "label:tier",
@@ -283,3 +289,34 @@ def test_a_new_state_of_the_ledger_is_seen_by_the_next_request(tmp_path: Path) -
         (after,) = ask(http, "/allocation", window=DAY, aggregate="cluster", includeIdle="true")
     assert exact(before) == CLUSTERS
     assert exact(after) == 20
+
+
+def test_many_at_once_while_days_are_loaded_and_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "_MOST_ROWS", 0)  # every request for another day drops the days before
+    snapshots = snapshot.Snapshots(world(tmp_path).ledger)
+    day = {"window": DAY, "aggregate": "namespace", "includeIdle": "true"}
+
+    def asked(number: int) -> Decimal:
+        empty = {"window": f"2020-01-{number % 27 + 1:02},2020-02-01"}
+        wanted = requests.allocation(day if number % 2 else {**day, **empty}, NOW)
+        with snapshots.cursor(wanted.span) as con:
+            (items,) = allocation.answer(con, wanted)
+        return exact(items)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(asked, range(1, 60, 2))) == {CLUSTERS}
+        assert list(pool.map(asked, range(40))) == [Decimal(0), CLUSTERS] * 20
+
+
+def test_a_load_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshots = snapshot.Snapshots(world(tmp_path).ledger)
+    wanted = requests.allocation({"window": DAY, "aggregate": "namespace", "includeIdle": "true"}, NOW)
+    with monkeypatch.context() as broken:
+        broken.setattr(snapshot, "LOAD_USAGE", (*LOAD_USAGE[:-1], "SELECT * FROM nowhere"))
+        with pytest.raises(EngineError), snapshots.cursor(wanted.span):
+            pass
+    with snapshots.cursor(wanted.span) as con:
+        (items,) = allocation.answer(con, wanted)
+    assert exact(items) == CLUSTERS

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -41,22 +41,34 @@ class Snapshot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     kept: dict[str, tuple[str, list[tuple[Any, ...]]]] = field(default_factory=dict)
 
+    def reading(self, span: Span) -> Connection:
+        """Return a connection that sees the days of a window in memory, whatever others load or drop meanwhile."""
+        with self.lock:
+            self._have(span)
+            cursor = self.con.cursor()
+            cursor.execute("BEGIN TRANSACTION")
+            cursor.execute("SELECT 1 FROM api_cost LIMIT 1")  # a transaction's view is that of its first look
+            return cursor
+
     def load(self, span: Span) -> None:
         """Have the days of a window in memory."""
+        with self.lock:
+            self._have(span)
+
+    def _have(self, span: Span) -> None:
         first = span.start.replace(hour=0, minute=0, second=0, microsecond=0)
         wanted = [
             first + n * _DAY for n in range((span.end - first + _DAY - timedelta(microseconds=1)) // _DAY)
         ]
-        with self.lock:
-            missing = [day for day in wanted if day not in self.days]
-            if not missing:
-                return
-            if self._rows() > _MOST_ROWS:
-                self._forget()
-                missing = wanted
-            for start, end in _runs(missing):
-                self._load(start, end)
-            self.days.update(missing)
+        missing = [day for day in wanted if day not in self.days]
+        if not missing:
+            return
+        if self._rows() > _MOST_ROWS:
+            self._forget()
+            missing = wanted
+        for start, end in _runs(missing):
+            self._load(start, end)
+        self.days.update(missing)
 
     def _rows(self) -> int:
         found = self.con.execute(
@@ -66,17 +78,31 @@ class Snapshot:
 
     def _forget(self) -> None:
         self.days.clear()
-        for table in ("api_cost", "api_usage", "api_holder", "api_user"):
-            self.con.execute(f"DELETE FROM {table}")
+        self._all_or_nothing(
+            [(f"DELETE FROM {table}", None) for table in ("api_cost", "api_usage", "api_holder", "api_user")]
+        )
 
     def _load(self, start: datetime, end: datetime) -> None:
         times = {"start": start, "end": end}
-        for statement in (*LOAD_COST, TOLD):
-            self.con.execute(statement, times if "$start" in statement else None)
+        self.con.execute(TOLD, times)
         current = usage_current(self.con, "api_told")
-        for statement in LOAD_USAGE:
-            self.con.execute(statement.replace("{current}", current))
+        self._all_or_nothing(
+            [
+                *((statement, times if "$start" in statement else None) for statement in LOAD_COST),
+                *((statement.replace("{current}", current), None) for statement in LOAD_USAGE),
+            ]
+        )
         self.con.execute("DROP TABLE api_told")
+
+    def _all_or_nothing(self, statements: Iterable[tuple[str, Mapping[str, datetime] | None]]) -> None:
+        self.con.execute("BEGIN TRANSACTION")
+        try:
+            for statement, parameters in statements:
+                self.con.execute(statement, parameters)
+        except BaseException:
+            self.con.execute("ROLLBACK")
+            raise
+        self.con.execute("COMMIT")
 
 
 class Snapshots:
@@ -132,9 +158,7 @@ class Snapshots:
     def cursor(self, span: Span | None = None) -> Iterator[Connection]:
         """Give a connection of the present state, with the days of a window in memory; closed afterwards."""
         snapshot = self.current()
-        if span is not None:
-            snapshot.load(span)
-        cursor = snapshot.con.cursor()
+        cursor = snapshot.con.cursor() if span is None else snapshot.reading(span)
         cursor.execute("SET TimeZone = 'UTC'")
         try:
             yield cursor
