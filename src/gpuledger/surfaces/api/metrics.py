@@ -76,9 +76,12 @@ FROM allocated AS a LEFT JOIN api_job AS j ON a.x_JobId = j.job_id
 WHERE a.ChargePeriodStart >= $month AND a.ChargePeriodStart < $now
     AND coalesce(a.x_CostCenter, a.x_Team, a.x_Owner, a.x_Project, j.cost_center, j.team, j.owner, j.project) IS NULL
 GROUP BY ALL ORDER BY ALL"""
-_ENDS: Final = """SELECT x_Source, 'bill', max(ChargePeriodEnd) FROM cost_and_usage
+# Charges by the month end long after they are known: their start counts.
+_NEWEST: Final = """max(CASE WHEN ChargePeriodEnd <= ChargePeriodStart + INTERVAL 1 DAY
+    THEN ChargePeriodEnd ELSE ChargePeriodStart END)"""
+_ENDS: Final = f"""SELECT x_Source, 'bill', {_NEWEST} FROM cost_and_usage
     WHERE x_CostStatus IS DISTINCT FROM 'Estimated' GROUP BY ALL
-UNION ALL SELECT x_Source, 'estimate', max(ChargePeriodEnd) FROM estimated_cost GROUP BY ALL
+UNION ALL SELECT x_Source, 'estimate', {_NEWEST} FROM estimated_cost GROUP BY ALL
 UNION ALL SELECT x_Source, 'telemetry', max("end") FROM node_interval GROUP BY ALL
 ORDER BY ALL"""
 
