@@ -169,7 +169,9 @@ class _Collection:
         return start, end
 
     def _ask(self, start: datetime, end: datetime) -> None:
-        aliases: dict[str, tuple[str, ...]] = {key: tuple(names) for key, names in self.ledger.config.tags.aliases.items()}
+        aliases: dict[str, tuple[str, ...]] = {
+            key: tuple(names) for key, names in self.ledger.config.tags.aliases.items()
+        }
         asked = Asked(self.name, start, end, self.section.settings, aliases, self.now, self.progress)
         scratch = scratch_folder(self.ledger.store)
         try:

@@ -17,6 +17,7 @@ pod uid:
 - Where only one of them tells of a pod, or of a part of its time, its rows count as they are.
 """
 
+from hashlib import sha256
 from importlib.resources import files
 from typing import Final
 
@@ -34,14 +35,21 @@ END)"""
 def usage_current(con: Connection, usage: str = "usage_interval") -> str:
     """Return a SELECT of what was held, each claim once. `usage` is a relation with the columns of `usage_interval`.
 
-    Looks at the relation first: where only one kind of source tells of pods, it is returned as it is.
+    Looks at the relation first: where only one kind of source tells of pods, it is returned as it is. Else two small
+    tables of what the scheduler says are made in the connection's database, which the query reads.
     """
     row = con.execute(
         f"SELECT coalesce(bool_or({_MONITOR}), false), coalesce(bool_or(NOT {_MONITOR}), false) FROM {usage}"
     ).fetchone()
     if row is None or not all(row):
         return f"SELECT * FROM {usage}"
-    return _sql("current").format(usage=usage, monitor=_MONITOR, aliases=job_aliases(usage))
+    which = sha256(usage.encode()).hexdigest()[
+        :12
+    ]  # a relation's tables are made anew, not more and more of them
+    span, alias = f"usage_span_{which}", f"usage_alias_{which}"
+    con.execute(f"CREATE OR REPLACE TABLE {span} AS {_sql('span').format(usage=usage, monitor=_MONITOR)}")
+    con.execute(f"CREATE OR REPLACE TABLE {alias} AS {job_aliases(usage)}")
+    return _sql("current").format(usage=usage, monitor=_MONITOR, span=span, alias=alias)
 
 
 def job_aliases(usage: str = "usage_interval") -> str:
