@@ -227,6 +227,7 @@ def test_a_volume_is_its_claimants_and_idle_while_nobody_claims_it(world: World)
     world.bill(
         charge("24", "arn:aws:ec2:us-east-1:1:volume/vol-9", hours=(0, 24), ServiceCategory="Storage"),
         charge("5", "vol-8", ServiceCategory="Storage"),
+        charge("3", "vol-9", ServiceCategory="Networking"),
     )
     claim = pod("data", (6, 18), resource="storage", device="vol-9", requested=Decimal(100), node="n1")
     world.telemetry(node(), claim)
@@ -234,7 +235,7 @@ def test_a_volume_is_its_claimants_and_idle_while_nobody_claims_it(world: World)
     assert world.costs("AllocatedMethodId", "job_id", "state") == {
         ("gpuledger-volume-1", "east/data", "running"): Decimal(12),
         ("gpuledger-volume-1", None, "idle"): Decimal(12),
-        (None, None, None): Decimal(5),
+        (None, None, None): Decimal(8),
     }
     assert world.ask("SELECT DISTINCT x_Node, x_MemoryCost FROM allocated") == [(None, None)]
 

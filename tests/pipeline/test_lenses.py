@@ -78,7 +78,7 @@ def test_a_window_cuts_hours_and_takes_the_charges_that_start_in_it(world: World
 
 
 def test_what_nobody_knows_is_null(world: World) -> None:
-    world.telemetry(node(gpu_count=None))
+    world.telemetry(node(gpu_count=None), node("cpu", None, gpu_count=None, gpu_model=None))
     (row,) = lens(world.ledger, "gpu").rows
     assert figures(row, "gpu_hours", "idle_gpu_hours", "allocated_gpu_hours", "idle_cost") == (None,) * 4
 
@@ -112,6 +112,34 @@ def test_volumes_provisioned_claimed_used_and_wasted(world: World) -> None:
         for row in lens(world.ledger, "storage", by=["namespace"]).rows
     }
     assert rows == {"ml": (12, None, Decimal("7.2")), None: (None, 12, None)}
+
+
+def test_large_volumes_and_clusters_do_not_overflow(world: World) -> None:
+    """40 TiB for a month at 3,000, and a machine whose cards are free beside a held one for a month."""
+    world.bill(
+        charge("3000", "vol-9", (0, 600), ServiceCategory="Storage"),
+        charge("60000", hours=(0, 600)),
+        charge("7", "i-2"),
+    )
+    world.telemetry(
+        node(hours=(0, 600)),
+        node("n2", "i-2", gpu_count=None, gpu_model=None),  # no cards that anybody knows of
+        pod(
+            "data",
+            (0, 600),
+            resource="storage",
+            device="vol-9",
+            requested=Decimal(40960),
+            used=Decimal(10240),
+        ),
+        pod("train", (0, 600), "6"),
+        days=25,
+    )
+    world.build()
+    (row,) = lens(world.ledger, "storage").rows
+    assert figures(row, "claimed_cost", "unused_cost", "used_gib_hours") == (3000, 2250, 10240 * 600)
+    (row,) = lens(world.ledger, "gpu").rows
+    assert figures(row, "gpu_hours", "idle_cost", "fragmented_cost") == (4800, 15000, 15000)
 
 
 def test_unknown_groups_are_refused_and_the_command_prints(world: World) -> None:

@@ -20,7 +20,7 @@ from gpuledger.pipeline.ledger import Ledger
 
 BY: Final = {"gpu": ("cluster", "pool", "namespace", "gpu_model"), "storage": ("cluster", "namespace")}
 _STEPS: Final = {
-    "gpu": ("gpu_claim", "gpu_pod", "gpu_moment", "gpu", "gpu_cost"), "storage": ("storage", "storage_cost"),
+    "gpu": ("no_gpu", "gpu_claim", "gpu_pod", "gpu_moment", "gpu", "gpu_cost"), "storage": ("storage", "storage_cost"),
 }  # fmt: skip
 _EVER: Final = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 # Units times microseconds in an hour of one card, of one GiB.
@@ -138,7 +138,7 @@ _STORAGE: Final = """
         FROM lens_storage GROUP BY ALL
     ), cost AS (
         SELECT c.*, CASE WHEN u.measured > 0 THEN part_of(
-            claimed_cost, CAST(greatest(u.measured - u.used, 0) // 1000000000 AS DECIMAL(27, 0)), CAST(u.claimed // 1000000000 AS DECIMAL(27, 0))
+            claimed_cost, CAST(greatest(u.measured - u.used, 0) // 1000000000000000 AS DECIMAL(27, 0)), CAST(u.claimed // 1000000000000000 AS DECIMAL(27, 0))
         ) END AS unused_cost
         FROM lens_storage_cost AS c
         LEFT JOIN unused AS u ON u.device = c.device AND u.cluster = c.cluster AND u.space = coalesce(c.namespace, '')

@@ -34,4 +34,4 @@ FROM room
 UNION ALL BY NAME
 -- Machines whose cards nobody could count.
 SELECT DISTINCT cluster, node FROM seen_node
-WHERE gpu_count IS NULL AND (cluster, node) NOT IN (SELECT (cluster, node) FROM room)
+WHERE (cluster, node) NOT IN (SELECT (cluster, node) FROM room UNION ALL SELECT (cluster, node) FROM lens_no_gpu)

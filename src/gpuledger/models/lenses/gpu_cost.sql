@@ -5,7 +5,7 @@ WITH idle AS (
         x_Cluster AS cluster, x_Node AS node, ChargePeriodStart, ChargePeriodEnd, sum(x_GpuCost) AS cost,
         epoch_us(ChargePeriodStart) AS from_us, epoch_us(ChargePeriodEnd) AS to_us
     FROM window_charge
-    WHERE x_AllocationState = 'idle' AND x_Node IS NOT NULL
+    WHERE x_AllocationState = 'idle' AND x_Node IS NOT NULL AND x_GpuCost <> 0
     GROUP BY ALL
 ), placed AS (
     SELECT
@@ -29,13 +29,14 @@ SELECT
     sum(EffectiveCost - coalesce(x_CpuCost, 0) - coalesce(x_MemoryCost, 0)) FILTER (x_AllocationState = 'unknown') AS unknown_cost
 FROM window_charge
 WHERE x_Node IS NOT NULL
+    AND (x_Cluster, x_Node) NOT IN (SELECT (cluster, node) FROM lens_no_gpu)
 GROUP BY ALL
 UNION ALL BY NAME
 SELECT
     cluster, node,
     sum(CASE
         WHEN fragmented = 0 THEN 0 * cost
-        ELSE part_of(cost, CAST(fragmented // 1000000000 AS DECIMAL(27, 0)), CAST(free // 1000000000 AS DECIMAL(27, 0)))
+        ELSE part_of(cost, CAST(fragmented // 63000000000000 AS DECIMAL(27, 0)), CAST(free // 63000000000000 AS DECIMAL(27, 0)))
     END) AS fragmented_cost
 FROM placed
 GROUP BY ALL

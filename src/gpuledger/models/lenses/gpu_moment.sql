@@ -8,7 +8,7 @@ WITH node AS (
         least(epoch_us("end"), {until}) AS to_us
     FROM seen_node
     WHERE "start" < make_timestamptz({until}) AND "end" > make_timestamptz({since}) AND "start" < "end"
-        AND gpu_count IS DISTINCT FROM 0
+        AND (cluster, node) NOT IN (SELECT (cluster, node) FROM lens_no_gpu)
 ), node_step AS (
     SELECT cluster, node, from_us AS at_us FROM node
     UNION

@@ -20,6 +20,8 @@ WITH matched AS (
         AND m.SubAccountId IS NOT DISTINCT FROM c.SubAccountId
     WHERE c.ChargeCategory IN ('Usage', 'Credit')
         AND c.AllocatedMethodId IS NULL
+        -- Traffic of a volume is nobody's claim.
+        AND (m.kind = 'machine' OR c.ServiceCategory = 'Storage')
         AND c.ChargePeriodStart < m.until
         AND c.ChargePeriodEnd > m.since
 ), timed AS (
