@@ -19,13 +19,11 @@ from tests.telemetry.slurm_cluster import CLUSTER, SlurmCluster, slurm
 from tests.telemetry.test_prometheus import UTIL, card, node, on, pod
 
 from gpuledger.config import Config
-from gpuledger.core.telling import Asked, Covered, Told
-from gpuledger.core.usage import Job, UsageInterval
-from gpuledger.errors import ConfigError, SourceError, UsageError
+from gpuledger.core.telling import Asked
+from gpuledger.errors import ConfigError, UsageError
 from gpuledger.models.usage import usage_current
 from gpuledger.pipeline import tellers
 from gpuledger.pipeline.collect import collect, held_days
-from gpuledger.pipeline.doctor import examine
 from gpuledger.pipeline.ingest import Report
 from gpuledger.pipeline.ledger import Ledger
 
@@ -242,6 +240,27 @@ def test_days_of_a_cluster_are_cut_and_completed(tmp_path: Path, kube: FakeApiSe
     assert rows(ledger, hours) == [("2026-11-02", 16.0), ("2026-11-03", 16.0)]
 
 
+def test_own_spellings_of_tags_count_for_labels(tmp_path: Path, kube: FakeApiServer) -> None:
+    labels = {"squad": "vision", "who": "amy"}
+    kube.put(
+        "pods",
+        live_pod(
+            "solo",
+            stamp(at(8)),
+            uid="solo",
+            node="n1",
+            scheduled=stamp(at(8)),
+            runs=[(stamp(at(8)), None)],
+            labels=labels,
+        ),
+    )
+    tags = {"aliases": {"team": ["squad"]}, "providers": {"Kubernetes": {"owner": ["who"]}}}
+    config = Config.model_validate({"telemetry": {"k8s": kubernetes(tmp_path, kube)}, "tags": tags})
+    ledger = Ledger(str(tmp_path / "ledger"), config)
+    collect(ledger, ["k8s"], at(8), at(9))
+    assert rows(ledger, "SELECT team, owner FROM jobs WHERE name = 'solo'") == [("vision", "amy")]
+
+
 def test_what_ended_since_stays_as_it_was_told(tmp_path: Path, kube: FakeApiServer) -> None:
     ledger = ledger_of(tmp_path, k8s=kubernetes(tmp_path, kube))
     collect(ledger, ["k8s"], at(0), at(10))
@@ -382,77 +401,6 @@ def test_settings_have_types(key: str, value: object) -> None:
         next(tellers.find("prometheus").tell(asked))
 
 
-class Scripted:
-    """A telemetry source that says what the test wants."""
-
-    def __init__(self, *answers: list[Told | Exception]) -> None:
-        self.answers, self.asked = list(answers), list[Asked]()
-
-    def tell(self, asked: Asked) -> Iterator[Told]:
-        self.asked.append(asked)
-        for told in self.answers.pop(0):
-            if isinstance(told, Exception):
-                raise told
-            yield told
-
-
-def held_gpu(start: datetime, end: datetime, name: str = "a") -> UsageInterval:
-    return UsageInterval("c", "n", f"c/slurm/{name}@1", "gpu", start, end, Decimal(1))
-
-
-def scripted(monkeypatch: pytest.MonkeyPatch, memory: Any, *answers: list[Told | Exception]) -> Scripted:  # noqa: ANN401
-    source = Scripted(*answers)
-    monkeypatch.setattr(tellers, "find", lambda _: tellers.Ask(source.tell, memory))
-    return source
-
-
-def test_records_after_the_last_whole_part_are_thrown_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = ledger_of(tmp_path, s={"type": "any"})
-    scripted(
-        monkeypatch, "past",
-        [held_gpu(at(1), at(2)), Covered(at(0), at(2)), held_gpu(at(2), at(3), "half"), Job("c/j", "c", "K", "n", None), SourceError("down")],
-    )  # fmt: skip
-    report = collect(ledger, ["s"], at(0), at(5))
-    assert codes(report) == {"collect-failed"}
-    assert rows(ledger, "SELECT job_id FROM usage_interval") == [("c/slurm/a@1",)]
-    assert rows(ledger, "SELECT count(*) FROM job") == [(0,)]
-
-
-def test_an_incomplete_day_never_replaces_what_was_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = ledger_of(tmp_path, s={"type": "any"})
-    first, second = at(24), at(25)
-    source = scripted(
-        monkeypatch, "days",
-        [held_gpu(at(1), at(2)), Covered(at(0), first), held_gpu(first, second), Covered(first, second)],
-        [Covered(at(0), first, complete=False), held_gpu(first, at(26), "b"), Covered(first, at(26))],
-    )  # fmt: skip
-    collect(ledger, ["s"], at(0), second, now=lambda: second)
-    report = collect(ledger, ["s"], at(0), at(26), now=lambda: at(26))
-    assert codes(report) == {"telemetry-kept"}
-    assert rows(ledger, "SELECT x_BillingPeriod, job_id FROM usage_interval ORDER BY 1") == [
-        ("2026-11-02", "c/slurm/a@1"),
-        ("2026-11-03", "c/slurm/b@1"),
-    ]
-    assert held_days(ledger.store, "s")[DAY.date()].complete
-    source.answers.append([])
-    collect(ledger, ["s"], until=at(27), now=lambda: at(27))
-    assert source.asked[-1].since == first  # the last day isn't over, and is told anew as a whole
-
-
-def test_a_day_is_complete_when_it_was_told_after_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = ledger_of(tmp_path, s={"type": "any"})
-    late = at(24) + timedelta(seconds=5)
-    scripted(monkeypatch, "days", [held_gpu(at(1), at(2)), Covered(at(0), at(24))])
-    collect(ledger, ["s"], at(0), at(24), now=lambda: late)
-    assert not held_days(ledger.store, "s")[DAY.date()].complete
-
-
 def test_the_command_line_takes_telemetry_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prometheus: str
 ) -> None:
@@ -475,25 +423,3 @@ def test_the_command_line_takes_telemetry_by_name(
     assert done.exit_code == 0
     with pytest.raises(UsageError, match=r"Did you mean prom\?"):
         CliRunner().invoke(cli, ["ingest", "prm"], catch_exceptions=False)
-
-
-def test_the_doctor_tells_how_far_behind_a_source_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = {
-        "s": {"type": "slurm"},
-        "new": {"type": "dcgm"},
-        "p": {"type": "prometheus", "token_env": "NOT_SET"},
-    }
-    ledger = ledger_of(tmp_path, odd={"type": "slrum"}, **sources)
-    scripted(monkeypatch, "past", [held_gpu(at(1), at(2)), Covered(at(0), at(2), gaps=((at(1.5), at(2)),))])
-    collect(ledger, ["s"], at(0), at(2), now=lambda: at(2))
-    checks = {one.check: one for one in examine(ledger, at(7))}
-    behind = checks["telemetry s"]
-    assert behind.state == "warn"
-    assert behind.detail.startswith(
-        "up to 2026-11-02 02:00Z (5 h ago), 1 rows of 1 days, last delivery slurm-20261102T"
-    )
-    assert behind.detail.endswith("30 min of 2026-11-02 are unknown")
-    assert "nothing is collected yet" in checks["telemetry new"].detail
-    assert checks["telemetry p"].detail == "the environment variable NOT_SET is not set"
-    assert "Did you mean slurm?" in checks["telemetry odd"].hint
-    assert {one.check: one for one in examine(ledger, at(2.5))}["telemetry s"].state == "ok"

@@ -169,10 +169,7 @@ class _Collection:
         return start, end
 
     def _ask(self, start: datetime, end: datetime) -> None:
-        aliases: dict[str, tuple[str, ...]] = {
-            key: tuple(names) for key, names in self.ledger.config.tags.aliases.items()
-        }
-        asked = Asked(self.name, start, end, self.section.settings, aliases, self.now, self.progress)
+        asked = Asked(self.name, start, end, self.section.settings, self._aliases(), self.now, self.progress)
         scratch = scratch_folder(self.ledger.store)
         try:
             for number, told in enumerate(self._parts(asked, scratch)):
@@ -181,6 +178,16 @@ class _Collection:
                 clear(told.spool.folder)
         finally:
             clear(scratch)
+
+    def _aliases(self) -> dict[str, tuple[str, ...]]:
+        """Return the user's spellings of canonical keys, those for this type (`[tags.providers.Kubernetes]`) first."""
+        tags = self.ledger.config.tags
+        tables = [table for name, table in tags.providers.items() if name.casefold() == self.section.type]
+        found: dict[str, tuple[str, ...]] = {}
+        for table in (*tables, tags.aliases):
+            for key, names in table.items():
+                found[key] = (*found.get(key, ()), *names)
+        return found
 
     def _parts(self, asked: Asked, scratch: Path) -> Iterator["_Part"]:
         """Yield what was told, at least once for each day. What came before a failure is a part, too."""

@@ -11,8 +11,10 @@ from typing import Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gpuledger import registry
+from gpuledger.core.tags import aliases
 from gpuledger.core.telling import Asked, Covered, Memory, Teller, Told
 from gpuledger.core.usage import NodeInterval, UsageInterval
+from gpuledger.core.workload import Attribution
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import ConfigError
 from gpuledger.pipeline import snapshots
@@ -125,6 +127,7 @@ def _kubernetes(asked: Asked) -> Iterator[Told]:
         context=found.text("context"),
         cluster=found.text("cluster"),
         namespaces=found.texts("namespaces"),
+        attribution=Attribution(known=aliases("Kubernetes", asked.aliases)),
         timeout=found.number("timeout", 30),
         tries=int(found.number("tries", 5)),
     )
