@@ -13,7 +13,7 @@ from tests.pipeline.allocation_world import World, charge, node, pod
 
 from gpuledger.core.usage import NodeInterval, Resource, UsageInterval
 
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 RESOURCES: list[Resource] = ["gpu", "gpu", "cpu", "memory", "storage"]
 COSTS = ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost")
 money = st.decimals(-1000, 1000, places=18).filter(lambda cost: cost != 0)

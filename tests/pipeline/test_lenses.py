@@ -115,31 +115,31 @@ def test_volumes_provisioned_claimed_used_and_wasted(world: World) -> None:
 
 
 def test_large_volumes_and_clusters_do_not_overflow(world: World) -> None:
-    """40 TiB for a month at 3,000, and a machine whose cards are free beside a held one for a month."""
+    """200 TiB for five days at 3,000, and free cards at 15,000."""
     world.bill(
-        charge("3000", "vol-9", (0, 600), ServiceCategory="Storage"),
-        charge("60000", hours=(0, 600)),
+        charge("3000", "vol-9", (0, 120), ServiceCategory="Storage"),
+        charge("60000", hours=(0, 120)),
         charge("7", "i-2"),
     )
     world.telemetry(
-        node(hours=(0, 600)),
+        node(hours=(0, 120)),
         node("n2", "i-2", gpu_count=None, gpu_model=None),  # no cards that anybody knows of
         pod(
             "data",
-            (0, 600),
+            (0, 120),
             resource="storage",
             device="vol-9",
-            requested=Decimal(40960),
-            used=Decimal(10240),
+            requested=Decimal(204800),
+            used=Decimal(51200),
         ),
-        pod("train", (0, 600), "6"),
-        days=25,
+        pod("train", (0, 120), "6"),
+        days=5,
     )
     world.build()
     (row,) = lens(world.ledger, "storage").rows
-    assert figures(row, "claimed_cost", "unused_cost", "used_gib_hours") == (3000, 2250, 10240 * 600)
+    assert figures(row, "claimed_cost", "unused_cost", "used_gib_hours") == (3000, 2250, 51200 * 120)
     (row,) = lens(world.ledger, "gpu").rows
-    assert figures(row, "gpu_hours", "idle_cost", "fragmented_cost") == (4800, 15000, 15000)
+    assert figures(row, "gpu_hours", "idle_cost", "fragmented_cost") == (960, 15000, 15000)
 
 
 def test_unknown_groups_are_refused_and_the_command_prints(world: World) -> None:
