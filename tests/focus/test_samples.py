@@ -20,10 +20,12 @@ def read(name: str) -> str:
     return f"read_csv('{SAMPLES / name}', all_varchar = true)"
 
 
-def run(name: str, version: str, **options: str) -> ValidationReport:
+def run(
+    name: str, version: str, *, dataset: str = "CostAndUsage", commitments: str | None = None
+) -> ValidationReport:
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
-    return validate(con, read(name), focus_version=version, **options)
+    return validate(con, read(name), focus_version=version, dataset=dataset, commitments=commitments)
 
 
 # What the cut at 2,500 rows tore apart: one split (AWS), one commitment each (Azure, GCP); rows of the broken group.
