@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 from tests.pipeline.test_collect import DAY, at, codes, ledger_of, rows
+from tests.pipeline.test_object_stores import s3
 
+from gpuledger.config import Config
 from gpuledger.core.telling import Asked, Covered, Told
 from gpuledger.core.usage import Job, UsageInterval
 from gpuledger.errors import SourceError
 from gpuledger.pipeline import tellers
 from gpuledger.pipeline.collect import collect, held_days
 from gpuledger.pipeline.doctor import examine
+from gpuledger.pipeline.ledger import Ledger
+
+__all__ = ["s3"]
+pytestmark = pytest.mark.server
 
 
 class Scripted:
@@ -108,3 +114,22 @@ def test_the_doctor_tells_how_far_behind_a_source_is(tmp_path: Path, monkeypatch
     assert checks["telemetry p"].detail == "the environment variable NOT_SET is not set"
     assert "Did you mean slurm?" in checks["telemetry odd"].hint
     assert {one.check: one for one in examine(ledger, at(2.5))}["telemetry s"].state == "ok"
+
+
+def test_an_object_store_keeps_what_came_before(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    ledger = Ledger(f"{s3}/telemetry", Config.model_validate({"telemetry": {"s": {"type": "any"}}}))
+    source = scripted(
+        monkeypatch, "past",
+        [held_gpu(at(1), at(2)), Covered(at(0), at(2))], [held_gpu(at(2), at(3), "b"), Covered(at(2), at(3))],
+    )  # fmt: skip
+    collect(ledger, ["s"], at(0), at(2), now=lambda: at(2))
+    collect(ledger, ["s"], until=at(3), now=lambda: at(3))
+    assert source.asked[-1].since == at(2)
+    assert rows(ledger, "SELECT job_id FROM usage_interval ORDER BY 1") == [
+        ("c/slurm/a@1",),
+        ("c/slurm/b@1",),
+    ]
