@@ -171,6 +171,8 @@ def known_of(
         held = _holding(usage, job, raw.get((usage.namespace, usage.pod)))
         if held.slurm_job is not None:
             known.slurm[held.slurm_job] = held
+            # A task of an array is told as 17_3; its own number is what a prolog gives an exporter.
+            known.slurm.setdefault((usage.pod_uid or "").partition("@")[0] or held.slurm_job, held)
         elif usage.pod is not None:
             known.pods[usage.namespace, usage.pod] = held
         known.held[usage.node].append((held, usage.requested or Decimal(0)))
