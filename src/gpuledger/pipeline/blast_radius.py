@@ -172,8 +172,12 @@ def resolve(written: Iterable[Written], shared: Shared) -> Inputs:
     inputs = Inputs()
     for number, pool in enumerate(written, 1):
         name = pool.values.get("name", f"pool-{number}")
-        if not re.fullmatch(r"[^\x00-\x1f;|&#]{1,60}", name):
-            raise UsageError("not a name", where=f"pool {name!r}", hint="Use up to 60 letters and digits.")
+        if not re.fullmatch(r"[^\x00-\x1f;,]{1,60}", name):
+            raise UsageError(
+                "not a name",
+                where=f"pool {name!r}",
+                hint="Use up to 60 characters, without comma and semicolon.",
+            )
         keys = GPU_KEYS if pool.kind == "gpu" else TOKEN_KEYS
         if unknown := [key for key in pool.values if key not in keys]:
             raise UsageError(

@@ -191,7 +191,7 @@ const BlastRadius = (() => {
   };
   const one = (column, i) => typeof column === "number" ? column : column[i];
   const costOf = (units, each, time) => {
-    const all = units * time, rest = all % HOUR, hours = (all - rest) / HOUR;
+    const all = units * time, hours = Math.floor(all / HOUR), rest = all - hours * HOUR; // exact: all is below 2^45
     return each * hours + Math.floor((each * rest + HOUR / 2) / HOUR);
   };
   // A column is a number where the input is certain, else one number per draw.

@@ -96,7 +96,7 @@
       const name = element("input", { autocomplete: "off", "aria-label": "Name of the pool", maxlength: "60" });
       name.value = pool.name;
       const legend = element("legend", {}, pool.kind === "gpu" ? "GPU pool" : "Token pool");
-      name.addEventListener("input", () => { pool.name = name.value.replace(/[;|&#]/g, "").trim() || "pool"; recalculate(); });
+      name.addEventListener("input", () => { pool.name = name.value.replace(/[;,]/g, "").trim() || "pool"; recalculate(); });
       const more = element("details", {}, element("summary", {}, "More limits and costs"), ...keys.filter((key) => !FIELDS[key][4]).map((key) => field(pool, key)));
       more.open = keys.some((key) => !FIELDS[key][4] && texts(pool)[key]);
       const remove = element("button", { type: "button", class: "remove" }, `Remove ${pool.name}`);
