@@ -10,7 +10,7 @@ import pytest
 from tests.telemetry.slurm_cluster import SlurmCluster, slurm
 
 from gpuledger.core.usage import Evidence, Job, NodeInterval, UsageInterval
-from gpuledger.core.zombies import Holding, Observation
+from gpuledger.core.zombies import Holding, Observation, judge, members, reclaim
 from gpuledger.pipeline.zombie_holders import Known, Machine, joined, known_of
 from gpuledger.pipeline.zombie_prices import card_price, wasted
 from gpuledger.pipeline.zombies import Inputs, Settings, scan
@@ -43,7 +43,12 @@ def test_nobody_has_what_the_scheduler_gave_nobody() -> None:
 
 def test_a_full_node_is_held_by_those_on_it() -> None:
     found = joined(cards(2), known((TRAIN, 1), (OTHER, 1)), NOW)
-    assert [one.holdings for one in found] == [(TRAIN, OTHER)] * 2
+    maybe = (replace(TRAIN, certain=False), replace(OTHER, certain=False))
+    assert [one.holdings for one in found] == [maybe] * 2
+    first, _ = judge(found)
+    assert "one of 2 holders" in first.evidence
+    assert reclaim(first, members([first])) is None  # nobody's job is stopped on a guess
+    assert joined(cards(2), known((TRAIN, 2)), NOW)[0].holdings == (TRAIN,)
 
 
 def test_where_nobody_says_which_card_is_held_nobody_is_accused() -> None:

@@ -68,7 +68,7 @@ class Holding:
     """Who holds a card. `marks` has values of labels and annotations `gpuledger.io/…`.
 
     `requests` is how many requests it served in the look-back, None where nobody counts. `live` False: the scheduler
-    was asked and doesn't know it.
+    was asked and doesn't know it. Not `certain`: it is one of several who may have the card.
     """
 
     job: str | None = None
@@ -82,6 +82,7 @@ class Holding:
     marks: Mapping[str, str] = field(default_factory=dict, hash=False)
     requests: Decimal | None = None
     live: bool | None = None
+    certain: bool = True
 
     @property
     def key(self) -> tuple[str | None, ...]:
@@ -365,6 +366,8 @@ def _evidence(
     said += [
         f"{KEEP_UNTIL} has passed" for held in one.holdings if KEEP_UNTIL in held.marks and guard is None
     ]
+    if any(not held.certain for held in one.holdings):
+        said.append(f"one of {len(one.holdings)} holders of its node has it")
     served = [held.requests for held in one.holdings if held.requests is not None]
     if served and not sum(served):
         said.append("no request served")
@@ -462,16 +465,15 @@ def reclaim(finding: Finding, counts: Mapping[tuple[str | None, ...], Counter[bo
     if not (finding.verdict or finding.candidate):
         return None
     one = finding.observation
-    if finding.state == "orphan" and one.processes:
-        return f"kill {' '.join(str(pid) for pid in one.processes)}"
-    for held in one.holdings:
-        if held.slurm_job:
-            return f"scancel {_quoted(held.slurm_job)}"
-        if held.pod:
-            return _kubectl(finding, held, counts.get(held.key, Counter()))
-    if one.processes:
-        return f"kill {' '.join(str(pid) for pid in one.processes)}"
-    return None
+    kill = f"kill {' '.join(str(pid) for pid in one.processes)}" if one.processes else None
+    held = next((held for held in one.holdings if held.slurm_job or held.pod), None)
+    if held is None or (finding.state == "orphan" and kill):
+        return kill
+    if not held.certain:
+        return None  # nobody's job is stopped on a guess
+    if held.slurm_job:
+        return f"scancel {_quoted(held.slurm_job)}"
+    return _kubectl(finding, held, counts.get(held.key, Counter()))
 
 
 def _kubectl(finding: Finding, held: Holding, counts: Counter[bool]) -> str:

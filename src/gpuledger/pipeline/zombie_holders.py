@@ -88,7 +88,7 @@ def _on_node(node: str, cards: list[Observation], known: Known) -> list[Observat
     if not left:
         return [replace(one, holders_known=True) for one in cards]
     if waiting >= len(bare):
-        holders = tuple(held for held, _ in left)
+        holders = tuple(replace(held, certain=len(left) == 1) for held, _ in left)
         return [one if one.holdings else replace(one, holdings=holders) for one in cards]
     # Some of the bare cards are held and nobody says which: those with memory in use are taken to be.
     return cards
