@@ -1,7 +1,7 @@
 """What a Prometheus knows of cards, asked so that it aggregates: a handful of numbers per card, not its samples.
 
-Every card costs a few instant questions about the whole look-back (highest, first and last seen); only cards that look
-idle are asked about minute by minute, still inside Prometheus. `history` alone fetches samples, some cards at a time.
+Every card costs a few instant questions (highest of the last minutes, number of samples); only cards that look idle
+are asked about step by step, still inside Prometheus. `history` alone fetches samples, some cards at a time.
 """
 
 import json
@@ -157,7 +157,6 @@ class Reader:
         if not any(f"recent {kind}" in one.values for parts in self.seen.values() for one in parts.values()):
             return  # this metric isn't exported: its other questions cost time and tell nothing
         self._exported.append(metric)
-        self._ask(f"highest {kind}", f"max_over_time({selector}[{back}])", scale)
         self._ask(f"count {kind}", f"count_over_time({selector}[{back}])")
         self._ask("last", f"timestamp({selector})")
 
