@@ -22,6 +22,7 @@ from gpuledger.config import (
     AllocationSection,
     Config,
     LedgerSection,
+    OverheadSection,
     PriceSection,
     PricesSection,
     SourceSection,
@@ -66,6 +67,7 @@ def config_page() -> str:
         PricesSection,
         PriceSection,
         AllocationSection,
+        OverheadSection,
     ):
         parts += [f"## {(model.__doc__ or '').strip()}\n", "| key | default | meaning |", "|---|---|---|"]
         for key, field in model.model_fields.items():

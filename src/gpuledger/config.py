@@ -134,6 +134,32 @@ class PricesSection(Section):
     )
 
 
+class OverheadSection(Section):
+    """`[[allocation.overhead]]`: charges of no machine, such as a control plane's fee, and who bears them."""
+
+    where: list[str] = Field(
+        min_length=1,
+        description='which charges: conditions of `costs --where` that all hold, such as ["ServiceName=Amazon Elastic Kubernetes Service"]',
+    )
+    cluster: str | None = Field(
+        None,
+        description="cluster that they are of; else the known one that the resource or a cluster tag names, or the only one",
+    )
+    method: Literal["none", "even", "proportional", "fixed"] = Field(
+        "proportional",
+        description="who bears them: nobody, each job of the cluster the same, by what its machines cost them, or `shares`",
+    )
+    shares: dict[str, Decimal] = Field(
+        default_factory=dict, description='for method = "fixed": target = weight'
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "OverheadSection":
+        if (self.method == "fixed") != bool(self.shares):
+            raise ValueError('shares belong to method = "fixed", and it needs some')
+        return self
+
+
 class AllocationSection(Section):
     """`[allocation]`: how machines' charges are split among jobs (see docs/jobs.md)."""
 
@@ -150,6 +176,9 @@ class AllocationSection(Section):
     )
     cpu: Decimal | None = Field(None, ge=0, description="price of a core-hour")
     memory: Decimal | None = Field(None, ge=0, description="price of a GiB-hour of memory")
+    overhead: list[OverheadSection] = Field(
+        default_factory=list, description="charges of no machine to share, see [[allocation.overhead]]"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> "AllocationSection":

@@ -1,4 +1,4 @@
-"""Charges of machines and volumes split among the jobs that held them: the table `allocated_cost`, unit by unit.
+"""Charges of machines and volumes split among the jobs that held them, and overhead shared: the table `allocated_cost`, unit by unit.
 
 A unit is allocated anew when its bill, the telemetry of its days or the settings changed. Its parts are written in one
 transaction; nothing of them is seen before. Rows keep all that their origin says, but for costs, quantities and, where
@@ -28,13 +28,13 @@ from gpuledger.models.allocation import (
     write_prices,
 )
 from gpuledger.models.usage import usage_current
-from gpuledger.pipeline import allocation_state, views
+from gpuledger.pipeline import allocation_state, overhead, views
 from gpuledger.pipeline.allocation_state import UnitKey
 from gpuledger.pipeline.built import Built
 from gpuledger.pipeline.ingest import scratch_folder
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.pipeline.locations import clear
-from gpuledger.pipeline.store import DataFile
+from gpuledger.pipeline.store import DataFile, scan
 
 # The job's dimension, and the column of a charge that says the same.
 OWNED: Final = {
@@ -43,6 +43,9 @@ OWNED: Final = {
 }  # fmt: skip
 _COLUMNS: Final = [column.name for column in ALLOCATED_COST if column.name not in PARTITION_COLUMNS]
 _COSTS: Final = ("x_GpuCost", "x_CpuCost", "x_MemoryCost")
+_OWNED: Final = ", ".join(
+    f"coalesce(j.{quoted(name)}, f.{column}) AS {column}" for name, column in OWNED.items()
+)
 
 
 @dataclass(slots=True)
@@ -51,11 +54,19 @@ class _Split:
 
     files: list[DataFile]
     charges: int
+    overhead: int
     diagnostics: list[Diagnostic]
 
     @property
     def rows(self) -> int:
         return sum(file.rows for file in self.files)
+
+    @property
+    def detail(self) -> str:
+        machine = f"{self.charges} charges of machines split among those who held them"
+        if not self.overhead:
+            return machine
+        return f"{machine + ', ' if self.charges else ''}{self.overhead} charges of overhead shared as configured"
 
 
 def allocate(
@@ -74,7 +85,7 @@ def allocate(
         progress(f"allocating {source} {period}")
         folder = scratch_folder(ledger.store)
         try:
-            made = _unit(ledger, key, folder) if key in wanted else _Split([], 0, [])
+            made = _unit(ledger, key, folder) if key in wanted else _Split([], 0, 0, [])
             note = {"fingerprint": wanted.get(key, ""), "charges": made.charges, "rows": made.rows}
             ledger.store.replace(
                 "allocated_cost",
@@ -87,34 +98,41 @@ def allocate(
         finally:
             clear(folder)
         yield from made.diagnostics
-        if made.charges:
-            detail = f"{made.charges} charges of machines split among those who held them"
-            yield Built(f"allocated_cost {source} {period}", "model", made.rows, "ok", detail)
+        if made.charges or made.overhead:
+            yield Built(f"allocated_cost {source} {period}", "model", made.rows, "ok", made.detail)
 
 
 def _unit(ledger: Ledger, key: UnitKey, folder: Path) -> _Split:
     """Split the charges of one unit into files below `folder`."""
+    settings = ledger.config.allocation
     con = ledger.connect()
     try:
         _inputs(con, ledger.files(), key)
-        if not machines.find(con):
-            return _Split([], 0, [])
+        if not machines.find(con) and not settings.overhead:
+            return _Split([], 0, 0, [])
         scratch = folder / "charges.parquet"
         query = f"SELECT * FROM ({machines.charges()}) ORDER BY ChargePeriodStart"
         con.execute(f"COPY ({query}) TO {duckdb.literal(scratch)} ({duckdb.PARQUET})")
         con.execute(f"CREATE VIEW machine_charge AS FROM read_parquet({duckdb.literal(scratch)})")
         row = con.execute("SELECT count(*) FROM machine_charge").fetchone()
         charges = int(row[0]) if row else 0
-        if not charges:
-            return _Split([], 0, [])
-        writer = _Writer(folder, ledger.config.allocation, key[1], _told(con))
-        node, usage = machines.relations(con)
-        prices = write_prices(con, _prices(con, node, ledger.config.allocation))
-        inputs = Inputs("machine_charge", usage, node, prices, "job_owner")
-        found = allocate_all(con, inputs, writer.write, by_resource=True)
-        return _Split(writer.files, charges, [*_claimed_twice(con), *found])
+        writer = _Writer(folder, settings, key[1], _told(con, "machine_charge"))
+        found = _machines(con, settings, writer) if charges else []
+        files = [str(file.path) for file in writer.files]
+        parts = scan("allocated_cost", files) if files else overhead.NO_PARTS
+        shared, untold = overhead.share(con, settings.overhead, parts, writer.write_overhead)
+        return _Split(writer.files, charges, shared, [*found, *untold])
     finally:
         con.close()
+
+
+def _machines(con: duckdb.Connection, settings: AllocationSection, writer: "_Writer") -> list[Diagnostic]:
+    """Split the charges of machines and volumes."""
+    node, usage = machines.relations(con)
+    prices = write_prices(con, _prices(con, node, settings))
+    inputs = Inputs("machine_charge", usage, node, prices, "job_owner")
+    found = allocate_all(con, inputs, writer.write, by_resource=True)
+    return [*_claimed_twice(con), *found]
 
 
 def _inputs(con: duckdb.Connection, files: views.Files, key: UnitKey) -> None:
@@ -145,18 +163,18 @@ def _prices(con: duckdb.Connection, node: str, settings: AllocationSection) -> l
     return [DEFAULT, *list_price_ratios(con, node)]
 
 
-def _told(con: duckdb.Connection) -> list[str]:
-    """Columns that some row of the unit has a value in: the others are left out of the files."""
+def _told(con: Connection, origin: str) -> list[str]:
+    """Columns that some row of the origin has a value in: the others are left out of the files."""
     ours = {column.name for column in ALLOCATED_COST[len(LEDGER_COST_AND_USAGE) :]} | {
         *OWNED.values(),
         "x_Job",
     }
     ours |= {name for name in _COLUMNS if name.startswith("Allocated")} | {"x_OriginChargeId"}
-    origin = [name for name in _COLUMNS if name not in ours]
+    columns = [name for name in _COLUMNS if name not in ours]
     counts = con.execute(
-        f"SELECT {', '.join(f'count({quoted(name)})' for name in origin)} FROM machine_charge"
+        f"SELECT {', '.join(f'count({quoted(name)})' for name in columns)} FROM {origin}"
     ).fetchall()[0]
-    empty = {name for name, count in zip(origin, counts, strict=True) if not count}
+    empty = {name for name, count in zip(columns, counts, strict=True) if not count}
     return [name for name in _COLUMNS if name not in empty]
 
 
@@ -183,18 +201,15 @@ class _Writer:
         self._folder = folder
         self._settings = settings
         self._period = period
-        self._columns = ", ".join(quoted(name) for name in columns)
+        self._columns = columns
 
     def write(self, con: Connection) -> None:
         """Complete the rows of the table `allocated` and write them."""
         if self._settings.idle != "none":
             self._share_idle(con)
-        owned = ", ".join(
-            f"coalesce(j.{quoted(name)}, f.{column}) AS {column}" for name, column in OWNED.items()
-        )
         rows = f"""
             SELECT f.* REPLACE (
-                {owned},
+                {_OWNED},
                 coalesce(j.name, f.x_Job) AS x_Job,
                 CASE WHEN f.kind = 'machine' THEN f.x_Node END AS x_Node,
                 CASE WHEN f.kind = 'volume' THEN '{machines.VOLUME_METHOD}' ELSE f.AllocatedMethodId END AS AllocatedMethodId,
@@ -202,10 +217,26 @@ class _Writer:
             )
             FROM ({focus_rows(con, "machine_charge", "charge_id")}) AS f
             LEFT JOIN job_owner AS j ON j.job_id = f.x_JobId"""
+        self._save(con, rows, self._columns)
+
+    def write_overhead(self, con: Connection) -> None:
+        """Complete the rows of the table `allocated`, of charges that `overhead_charge` has, and write them."""
+        rows = f"""
+            SELECT f.* REPLACE (
+                {_OWNED},
+                coalesce(j.name, f.x_Job) AS x_Job,
+                coalesce(j.name, f.AllocatedResourceName) AS AllocatedResourceName
+            )
+            FROM ({focus_rows(con, "overhead_charge", "charge_id")}) AS f
+            LEFT JOIN job_owner AS j ON j.job_id = f.x_JobId"""
+        # No card, core or GiB is paid for.
+        told = [name for name in _told(con, "overhead_charge") if name not in _COSTS]
+        self._save(con, rows, told)
+
+    def _save(self, con: Connection, rows: str, columns: list[str]) -> None:
         path = self._folder / f"{len(self.files)}.parquet"
-        con.execute(
-            f"COPY (SELECT {self._columns} FROM ({rows})) TO {duckdb.literal(path)} ({duckdb.PARQUET})"
-        )
+        shown = ", ".join(quoted(name) for name in columns)
+        con.execute(f"COPY (SELECT {shown} FROM ({rows})) TO {duckdb.literal(path)} ({duckdb.PARQUET})")
         written = con.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(path)]).fetchone()
         if written and written[0]:
             self.files.append(DataFile(path, int(written[0]), self._period))
