@@ -55,7 +55,7 @@ lock: ## renew requirements/*.txt (needs uv; ARGS=--upgrade for newer versions)
 	@$(call compile,dev) pyproject.toml --extra bigquery --group dev --constraint requirements/runtime.txt
 	@cd tests/focus/official && $(UV) pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" $(ARGS) focus-validator.in --output-file focus-validator.txt
-	@cd tests/surfaces/kubecost_client && $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	@cd tests/surfaces/kubecost_client && $(UV) pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" $(ARGS) kubecost-client.in --output-file kubecost-client.txt
 
 compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
