@@ -55,14 +55,14 @@ class Pod:
 def pods() -> list[Pod]:
     """Return the day's pods: every second node has one of eight cards, every fourth two of four, the others eight of one."""
     chance = random.Random(NODES)
-    found = []
+    found: list[Pod] = []
     for node in range(NODES):
         size = (8, 4, 8, 1)[node % 4]
         for first in range(0, 8, size):
             start = -chance.randrange(720)
             while start < MINUTES:
                 end = start + chance.randrange(120, 840)
-                job = f"train-{chance.randrange(10**6):06}"
+                job = f"train-{len(found):06}"
                 found.append(
                     Pod(node, f"{job}-worker-0-{node}{first}", job, range(first, first + size), start, end)
                 )

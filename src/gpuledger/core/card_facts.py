@@ -92,6 +92,8 @@ def canonical(model_name: str | None) -> str | None:
 
 def own(labels: Mapping[str, str]) -> dict[str, str]:
     """Undo what a scrape without honorLabels does: `exported_pod` is the exporter's own `pod`. Empty ones are left out."""
+    if "exported_" not in " ".join(labels) and "" not in labels.values():
+        return dict(labels)
     kept = {key: value for key, value in labels.items() if value}
     exported = {
         key.removeprefix("exported_"): value for key, value in kept.items() if key.startswith("exported_")

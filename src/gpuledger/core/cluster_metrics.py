@@ -8,23 +8,24 @@ is a gap: unknown, not idle.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from operator import add
 from typing import Final
 
 from gpuledger.core.card_facts import Holder
-from gpuledger.core.metric_devices import Device, devices, holds, rounded
-from gpuledger.core.metric_nodes import node_intervals, node_shapes, resource_name, shown_labels
+from gpuledger.core.metric_devices import Device, Seat, devices, rounded
+from gpuledger.core.metric_nodes import node_intervals, node_shapes, shown_labels
+from gpuledger.core.metric_pieces import Cards, Owner, Piece, What, in_gib, joined
 from gpuledger.core.metric_series import Interval, Series, Window, merged, spans
 from gpuledger.core.usage import HoldState, Job, NodeInterval, UsageInterval
-from gpuledger.core.workload.devices import UNKNOWN_CARDS, container_devices
 from gpuledger.core.workload.fields import gib
 from gpuledger.core.workload.nodes import NodeShape
 from gpuledger.diagnostics import Diagnostic
 
 _DEPTH: Final = 16
+_NONE: Final = Decimal(0)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STATE_METRICS: Final = ("phase", "running", "requests")
 _OWNED: Final = (
@@ -88,18 +89,7 @@ def records(window: Window) -> Batch:
     found = devices(window)
     gaps = blind(window)
     _bridge(shapes, gaps, window.step)
-    rows = sorted(
-        _Pods(window, edges, shapes, found, gaps).rows(),
-        key=lambda row: (
-            row.node,
-            row.job_id,
-            row.pod or "",
-            row.container or "",
-            row.resource,
-            row.device or "",
-            row.start,
-        ),
-    )
+    rows = _Pods(window, edges, shapes, found, gaps).rows()
     models: dict[str, dict[str, str | None]] = defaultdict(dict)
     for device in found:
         if (node := device.node(shapes)) is not None:
@@ -217,16 +207,57 @@ class _Pods:
     starts: dict[Place, dict[str | None, datetime]] = field(default_factory=lambda: defaultdict(dict))
     ends: dict[Place, dict[str | None, datetime]] = field(default_factory=lambda: defaultdict(dict))
 
-    def rows(self) -> Iterator[UsageInterval]:
-        """Yield all rows, neighbours in time that say the same joined."""
+    def rows(self) -> list[UsageInterval]:
+        """Return all rows in order, neighbours in time that say the same joined."""
         self._read()
         cpu, memory = self._used("cpu"), self._used("memory")
+        found: dict[Owner, list[Piece]] = {}
         for one in self.containers.values():
-            held = [row for when in self._alive(one) for row in self._step(one, when, cpu, memory)]
-            yield from _joined(held)
-        yield from _joined(
-            sorted(self._unlisted(), key=lambda row: (row.job_id, row.device or "", row.start))
-        )
+            if alive := self._alive(one):
+                kind, name = root(self.edges, one.namespace, one.pod)
+                job = job_id(self.window.cluster, one.namespace, kind, name, one.uid)
+                key = (one.namespace, one.pod, one.name)
+                used = (cpu.get(key, {}), memory.get(key, {}))
+                owner: Owner = (one.node or "", job, one.pod, one.name, one.namespace, one.uid)
+                found.setdefault(owner, []).extend(self._pieces(one, alive, *used))
+        for seat in self._unlisted():
+            found.setdefault(self._seen_by(seat), []).extend(self._seen(seat))
+        # Owners that differ in what isn't sorted by are one group.
+        groups: dict[tuple[str, str, str, str], list[Owner]] = defaultdict(list)
+        for owner in found:
+            groups[owner[0], owner[1], owner[2] or "", owner[3] or ""].append(owner)
+        rows: list[UsageInterval] = []
+        for group in sorted(groups):
+            owners = groups[group]
+            told = [row for owner in owners for row in self._rows(owner, found.pop(owner))]
+            if len(owners) > 1:
+                told.sort(key=lambda row: (row.resource, row.device or "", row.start))
+            rows += told
+        return rows
+
+    def _rows(self, owner: Owner, pieces: Iterable[Piece]) -> Iterator[UsageInterval]:
+        node, job, pod, container, namespace, uid = owner
+        for start, end, what in joined(pieces):
+            resource, device, requested, used, sharing, share, attempt, state = what
+            yield UsageInterval(
+                self.window.cluster,
+                node,
+                job,
+                resource,
+                start,
+                end,
+                requested,
+                used,
+                namespace,
+                pod,
+                uid,
+                container,
+                attempt,
+                device,
+                sharing,
+                share,
+                state,
+            )
 
     def _read(self) -> None:
         for question in ("requests", "running", "restarts"):
@@ -298,55 +329,73 @@ class _Pods:
         ]
         return sorted([*alive, *bridged])
 
-    def _step(
+    def _pieces(
         self,
         one: _Container,
-        when: datetime,
-        cpu: Mapping[tuple[str, str, str], Mapping[datetime, Decimal]],
-        memory: Mapping[tuple[str, str, str], Mapping[datetime, Decimal]],
-    ) -> Iterator[UsageInterval]:
-        state: HoldState = "running"
-        running = one.running.get(when)
-        if self.phases.get((one.namespace, one.pod, one.uid), {}).get(when) == "Pending" or running == 0:
-            state = "held"
-        restarts = one.restarts.get(when)
-        start, end = self._clipped(one, when)
-        if start >= end:
-            return
-        kind, name = root(self.edges, one.namespace, one.pod)
-        row = UsageInterval(
-            cluster=self.window.cluster,
-            node=one.node or "",
-            job_id=job_id(self.window.cluster, one.namespace, kind, name, one.uid),
-            resource="cpu",
-            start=start,
-            end=end,
-            requested=None,
-            namespace=one.namespace,
-            pod=one.pod,
-            pod_uid=one.uid,
-            container=one.name,
-            attempt=1 if restarts is None else int(restarts) + 1,
-            state=state,
+        alive: Iterable[datetime],
+        cpu: Mapping[datetime, Decimal],
+        memory: Mapping[datetime, Decimal],
+    ) -> Iterator[Piece]:
+        phases = self.phases.get((one.namespace, one.pod, one.uid), {})
+        cards = Cards(
+            self.shapes.get(one.node or "", {}),
+            self.held.get((one.namespace, one.pod), ()),
+            one.name,
+            one.uid,
         )
-        asked = {name: self._asked(one, name, when) for name in one.asked}
-        key = (one.namespace, one.pod, one.name)
-        used = cpu.get(key, {}).get(when)
-        yield replace(
-            row, requested=asked.get("cpu", Decimal(0)), used=None if used is None else rounded(used)
-        )
-        used = memory.get(key, {}).get(when)
-        yield replace(
-            row,
-            resource="memory",
-            requested=None if (size := asked.get("memory", Decimal(0))) is None else rounded(gib(size)),
-            used=None if used is None else rounded(gib(used)),
-        )
-        yield from self._cards(one, when, row, asked)
+        for when in alive:
+            start, end = self._clipped(one, when)
+            if start >= end:
+                continue
+            waits = phases.get(when) == "Pending" or one.running.get(when) == 0
+            state: HoldState = "held" if waits else "running"
+            restarts = one.restarts.get(when)
+            attempt = 1 if restarts is None else int(restarts) + 1
+            asked = {name: self._asked(one, name, when) for name in one.asked}
+            used = cpu.get(when)
+            cores = asked.get("cpu", _NONE)
+            what: What = (
+                "cpu",
+                None,
+                cores,
+                None if used is None else rounded(used),
+                None,
+                None,
+                attempt,
+                state,
+            )
+            yield start, end, what
+            used, size = memory.get(when), asked.get("memory", _NONE)
+            size = None if size is None else in_gib(size)
+            what = (
+                "memory",
+                None,
+                size,
+                None if used is None else rounded(gib(used)),
+                None,
+                None,
+                attempt,
+                state,
+            )
+            yield start, end, what
+            for hold in cards.at(when, asked):
+                what = (
+                    "gpu",
+                    hold.device,
+                    hold.requested,
+                    hold.used,
+                    hold.sharing,
+                    hold.share,
+                    attempt,
+                    state,
+                )
+                yield start, end, what
 
     def _asked(self, one: _Container, resource: str, when: datetime) -> Decimal | None:
         """What was asked for in a step: in a gap, what was asked for before it."""
         values = one.asked[resource]
+        if (now := values.get(when)) is not None:
+            return now
         earlier = [step for step in values if step <= when]
         return values[max(earlier)] if earlier else None
 
@@ -367,81 +416,36 @@ class _Pods:
             [end, *(moment for moment in (last, *after) if moment is not None and start < moment < end)]
         )
 
-    def _cards(
-        self, one: _Container, when: datetime, row: UsageInterval, asked: Mapping[str, Decimal | None]
-    ) -> Iterator[UsageInterval]:
-        seen = {
-            (device.uuid, device.slice_id): (device, at)
-            for device, at in self.held.get((one.namespace, one.pod), ())
-            if when in device.held[at]
-            and at.container in {None, one.name}
-            and (None in {at.pod_uid, one.uid} or at.pod_uid == one.uid)
-        }
-        held = list(seen.values())
-        sizes = {resource_name(name): format(size, "f") for name, size in asked.items() if size is not None}
-        if not held and not any("/" in name for name in sizes):
-            return
-        shape = self.shapes.get(one.node or "", {}).get(when)
-        requests, _ = container_devices(
-            {"requests": sizes}, one.name, shape.cards if shape else UNKNOWN_CARDS
-        )
-        for hold in holds(held, requests, when):
-            yield replace(
-                row,
-                resource="gpu",
-                requested=hold.requested,
-                used=hold.used,
-                device=hold.device,
-                sharing=hold.sharing,
-                share=hold.share,
-            )
-
-    def _unlisted(self) -> Iterator[UsageInterval]:
+    def _unlisted(self) -> Iterator[Seat]:
         """Cards whose holder only DCGM names: Slurm jobs, and pods where kube-state-metrics is missing."""
         listed = {(one.namespace, one.pod) for one in self.containers.values()}
-        step = self.window.step
         for device in self.devices:
-            for at, steps in device.held.items():
-                if at.pod is not None and (at.namespace or "", at.pod) in listed:
+            for at in device.held:
+                if (at.namespace or "", at.pod) in listed and at.pod is not None:
                     continue
-                if at.pod is None and at.slurm_job is None:
-                    continue
-                for when in sorted(steps):
-                    yield self._seen(device, at, (when, when + step))
+                if at.pod is not None or at.slurm_job is not None:
+                    yield Seat(device, at)
 
-    def _seen(self, device: Device, one: Holder, at: Interval) -> UsageInterval:
-        (hold,) = holds([(device, one)], [], at[0])
-        cluster, space = self.window.cluster, one.namespace or ""
-        kind, name = root(self.edges, space, one.pod) if one.pod else ("", "")
-        return UsageInterval(
-            cluster=cluster,
-            node=device.node(self.shapes) or "",
-            job_id=job_id(cluster, space, kind, name, one.pod_uid)
-            if one.pod
-            else f"{cluster}/slurm/{one.slurm_job}",
-            resource="gpu",
-            start=at[0],
-            end=at[1],
-            requested=hold.requested,
-            used=hold.used,
-            namespace=one.namespace,
-            pod=one.pod,
-            pod_uid=one.pod_uid,
-            container=one.container,
-            device=device.uuid,
-            sharing=hold.sharing,
-            share=hold.share,
-        )
-
-
-def _joined(rows: Iterable[UsageInterval]) -> Iterator[UsageInterval]:
-    """Join rows that follow each other in time and say the same. Two alike at the same time stay two."""
-    last: list[UsageInterval] = []
-    for row in rows:
-        for place, before in enumerate(last):
-            if before.end == row.start and replace(before, start=row.start, end=row.end) == row:
-                last[place] = replace(before, end=row.end)
-                break
+    def _seen_by(self, seat: Seat) -> Owner:
+        one, cluster = seat.by, self.window.cluster
+        node, space = seat.device.node(self.shapes) or "", one.namespace or ""
+        if one.pod is None:
+            job = f"{cluster}/slurm/{one.slurm_job}"
         else:
-            last.append(row)
-    yield from last
+            job = job_id(cluster, space, *root(self.edges, space, one.pod), one.pod_uid)
+        return node, job, one.pod, one.container, one.namespace, one.pod_uid
+
+    def _seen(self, seat: Seat) -> Iterator[Piece]:
+        for when in sorted(seat.steps):
+            hold = seat.hold(None, when)
+            what: What = (
+                "gpu",
+                hold.device,
+                hold.requested,
+                hold.used,
+                hold.sharing,
+                hold.share,
+                1,
+                "running",
+            )
+            yield when, when + self.window.step, what

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from gpuledger.core.card_facts import Holder, canonical, holder, own, slice_of, slice_part
 from gpuledger.core.metric_series import Series, Window, merged
@@ -21,6 +22,7 @@ from gpuledger.core.workload.devices import DeviceRequest
 _SCALE: Final = Decimal(1).scaleb(-14)
 _NODE_LABELS: Final = ("node", "kubernetes_node", "nodename", "Hostname", "hostname")
 _TURNS: Final = frozenset({"time-slicing", "mps"})
+_ALONE: Final = frozenset({"whole", "mig", "dra"})
 _EXPORTED: Final = ("exported_pod", "exported_namespace")
 
 
@@ -39,6 +41,8 @@ class Device:
     nodes: list[str] = field(default_factory=list)
     busy: dict[Holder | None, Mapping[datetime, Decimal]] = field(default_factory=dict)
     held: dict[Holder, set[datetime]] = field(default_factory=lambda: defaultdict(set))
+    # Computed once per holder, when `held` is complete.
+    _beside: dict[Holder, list[set[datetime]]] = field(default_factory=dict)
 
     def node(self, known: Container[str]) -> str | None:
         """Return the node that the card is in: a label that names a known node, else the exporter's first word."""
@@ -46,13 +50,20 @@ class Device:
 
     def sharers(self, one: Holder, when: datetime) -> int:
         """Count who was on it together with `one` in a step. Who was seen with it in that step only took over from it."""
-        own_steps = self.held[one]
-        together = [steps for other, steps in self.held.items() if other != one and when in steps]
-        return 1 + sum(len(steps & own_steps) > 1 or steps == own_steps for steps in together)
+        return 1 + sum(when in steps for steps in self.beside(one))
+
+    def beside(self, one: Holder) -> list[set[datetime]]:
+        """Return the steps of those who were on it together with `one`."""
+        if one not in self._beside:
+            own_steps = self.held[one]
+            others = [steps for other, steps in self.held.items() if other != one]
+            self._beside[one] = [
+                steps for steps in others if len(steps & own_steps) > 1 or steps == own_steps
+            ]
+        return self._beside[one]
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """What a container held of cards in one step: with a device a share of it, without one a number of devices."""
 
     device: str | None
@@ -62,6 +73,7 @@ class Hold:
     share: Fraction | None
 
 
+@lru_cache(1024)
 def decimal(share: Fraction) -> Decimal:
     """Return a share with the decimals that quantities have."""
     return rounded(Decimal(share.numerator) / share.denominator)
@@ -70,6 +82,8 @@ def decimal(share: Fraction) -> Decimal:
 def rounded(number: Decimal) -> Decimal:
     """Return a quantity with the decimals that the ledger keeps, without idle zeros."""
     kept = number.quantize(_SCALE, ROUND_HALF_EVEN).normalize()
+    if -10 < kept < 10:  # noqa: PLR2004 - one digit before the point: no zero there is idle
+        return kept
     return kept.quantize(Decimal(1)) if kept.as_tuple().exponent > 0 else kept  # type: ignore[operator]
 
 
@@ -131,17 +145,43 @@ def _hami(told: Mapping[str, str]) -> Holder | None:
     return Holder(space, pod, container) if pod else None
 
 
-def holds(
-    held: Sequence[tuple[Device, Holder]], asked: Sequence[DeviceRequest], when: datetime
-) -> Iterator[Hold]:
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A holder's place on a device, with what is asked of it step by step at hand."""
+
+    device: Device
+    by: Holder
+    steps: set[datetime] = field(init=False)
+    busy: Mapping[datetime, Decimal] = field(init=False)
+    beside: list[set[datetime]] = field(init=False)
+    _known: tuple[object, ...] | None = field(init=False, default=None)
+    _part: tuple[Fraction | None, Sharing | None, Decimal | None] = field(
+        init=False, default=(None, None, None)
+    )
+
+    def __post_init__(self) -> None:
+        self.steps, self.busy = self.device.held[self.by], self.device.busy.get(self.by, {})
+        self.beside = self.device.beside(self.by)
+
+    def hold(self, request: DeviceRequest | None, when: datetime) -> Hold:
+        """Return what it is in a step. The part changes with the sharers and the request only."""
+        sharers = 1 + (sum(when in steps for steps in self.beside) if self.beside else 0)
+        if self._known is None or self._known[0] != sharers or self._known[1] is not request:
+            share, sharing = part_of(self.device, self.by, request, when)
+            self._part = (share, sharing, None if share is None else decimal(share))
+            self._known = (sharers, request)
+        share, sharing, size = self._part
+        busy = self.busy.get(when)
+        alone = sharers == 1 and sharing in _ALONE
+        used = None if busy is None or size is None or not alone else rounded(busy * size)
+        return Hold(self.device.uuid, size, used, sharing, share)
+
+
+def holds(held: Sequence[Seat], asked: Sequence[DeviceRequest], when: datetime) -> Iterator[Hold]:
     """Yield what a container had in a step, from the cards that it was seen on and what it asked for."""
     request = asked[0] if asked else None
-    for device, by in held:
-        share, sharing = part_of(device, by, request, when)
-        busy = device.busy.get(by, {}).get(when)
-        alone = device.sharers(by, when) == 1 and sharing in {"whole", "mig", "dra"}
-        used = None if busy is None or share is None or not alone else rounded(busy * decimal(share))
-        yield Hold(device.uuid, None if share is None else decimal(share), used, sharing, share)
+    for seat in held:
+        yield seat.hold(request, when)
     seen = Decimal(len(held))
     for one in asked:
         if held and one.sharing in _TURNS:

@@ -53,8 +53,11 @@ def merged(
 
     Their order is that of their labels, so that the same scrapes give the same result every time.
     """
+    several = list(found)
+    if len(several) == 1:
+        return dict(several[0].values)
     values: dict[datetime, Decimal] = {}
-    for series in sorted(found, key=lambda one: sorted(one.labels.items())):
+    for series in sorted(several, key=lambda one: sorted(one.labels.items())):
         for when, value in series.values.items():
             if when not in values:
                 values[when] = value

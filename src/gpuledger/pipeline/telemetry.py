@@ -33,7 +33,18 @@ if TYPE_CHECKING:
 
 Record = Job | NodeInterval | UsageInterval
 _SHARES: Final = ("share_numerator", "share_denominator")
+_REMEMBERED: Final = 10_000
 _SCRATCH: Final = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 122880"
+
+
+class _Times(dict[datetime, str]):
+    """Texts of moments. Thousands of intervals begin and end at the same ones."""
+
+    def __missing__(self, moment: datetime) -> str:
+        if len(self) > _REMEMBERED:
+            self.clear()
+        self[moment] = text = str(moment)
+        return text
 
 
 class Spool:
@@ -48,6 +59,8 @@ class Spool:
         self._write: dict[str, Callable[[Sequence[Any]], Any]] = {}
         self._columns = {table: _order(table) for table in TABLES}
         self._usage = attrgetter(*(name for name in self._columns["usage_interval"] if name not in _SHARES))
+        self._start, self._end = (self._columns["usage_interval"].index(name) for name in ("start", "end"))
+        self._times = _Times()
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, record: Record) -> None:
@@ -55,7 +68,9 @@ class Spool:
         if isinstance(record, UsageInterval):
             table, share = "usage_interval", record.share
             parts = (None, None) if share is None else (share.numerator, share.denominator)
-            row: Sequence[Any] = (*self._usage(record), *parts)
+            row: list[Any] = [*self._usage(record), *parts]
+            times = self._times
+            row[self._start], row[self._end] = times[record.start], times[record.end]
         else:
             table, values = table_of(record), values_of(record)
             labels = values["labels"]

@@ -170,8 +170,12 @@ def _prometheus(asked: Asked) -> Iterator[Told]:
         told = set[Diagnostic]()
         for batch in prometheus.read(server, cluster, (start, end), step=step, steps=steps, now=asked.now):
             asked.progress(f"{asked.name}: {batch.start:%Y-%m-%d %H:%M} to {batch.end:%H:%M}")
-            yield from (piece for row in batch.usage for piece in _without(row, batch.gaps))
-            yield from (piece for row in batch.nodes for piece in _without(row, batch.gaps))
+            if batch.gaps:
+                yield from (piece for row in batch.usage for piece in _without(row, batch.gaps))
+                yield from (piece for row in batch.nodes for piece in _without(row, batch.gaps))
+            else:
+                yield from batch.usage
+                yield from batch.nodes
             yield from batch.jobs
             # What is missing all day is said once a day.
             yield from (one for one in batch.diagnostics if one not in told)

@@ -9,11 +9,14 @@ TrainJob above a JobSet); HAMi's utilisation, whose unit differs between its ver
 
 import json
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from sys import intern
 from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -55,6 +58,7 @@ _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 300, 401, 403, 404
 _SKEW: Final = timedelta(seconds=30)
 _ABSURD: Final = Decimal(10) ** 20  # no quantity of these metrics comes near
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_REMEMBERED: Final = 200_000
 _TOO_MUCH: Final = ("too many samples", "exceeded maximum resolution", "query timed out", "timed out in")
 
 
@@ -106,12 +110,42 @@ def read(
         there = client.clock()
         start, end = _floor(between[0], step), _floor(min(between[1], there), step)
         notes = list(_skewed(there - now(), client.where))
-        while start < end:
-            stop = min(start + step * steps, end)
-            series = {name: client.ask(name, start, stop, step) for name in QUESTIONS}
-            notes += client.taken() + _missing(series, client.where)
-            yield records(Window(cluster, start, stop, step, series, tuple(notes)))
-            start, notes = stop, []
+        for begin, stop, series, told in _ahead(client, start, end, step, steps):
+            notes += told + _missing(series, client.where)
+            batch = records(Window(cluster, begin, stop, step, series, tuple(notes)))
+            series.clear()  # while the batch is worked on, the next window's are coming
+            yield batch
+            del batch
+            notes = []
+
+
+_Answers = tuple[datetime, datetime, dict[str, list[Series]], list[Diagnostic]]
+
+
+def _ahead(
+    client: "_Client", start: datetime, end: datetime, step: timedelta, steps: int
+) -> Iterator[_Answers]:
+    """Yield windows' answers. The next one's are asked for meanwhile, one question at a time, by one thread."""
+    left = threading.Event()
+
+    def ask(begin: datetime) -> _Answers:
+        stop = min(begin + step * steps, end)
+        series = {name: client.ask(name, begin, stop, step) for name in QUESTIONS if not left.is_set()}
+        return begin, stop, series, client.taken()
+
+    if start >= end:
+        return
+    with ThreadPoolExecutor(1, "prometheus") as pool:
+        try:
+            coming = pool.submit(ask, start)
+            while start < end:
+                found = [coming.result()]
+                start = found[0][1]
+                if start < end:
+                    coming = pool.submit(ask, start)
+                yield found.pop()  # and keeps nothing of it
+        finally:
+            left.set()
 
 
 def connect(
@@ -203,6 +237,7 @@ class _Client:
             headers=headers, auth=auth, timeout=server.timeout, verify=_trust(server.ca_file)
         )
         self.notes: dict[str, Diagnostic] = {}
+        self.numbers = _Numbers()
 
     def __enter__(self) -> Self:
         return self
@@ -372,19 +407,43 @@ class _Client:
         try:
             if data["resultType"] != "matrix":
                 raise self._odd(f"{data['resultType']} came instead of a matrix")
+            times, numbers = _Times(step), self.numbers
+            if len(numbers) > _REMEMBERED:
+                numbers.clear()
             return [
                 Series(
-                    {str(key): str(value) for key, value in one["metric"].items()},
+                    {intern(str(key)): intern(str(value)) for key, value in one["metric"].items()},
                     {
-                        _EPOCH + timedelta(seconds=float(when)) - step: value
+                        times[when]: value
                         for when, text in one["values"]
-                        if (value := number(text)) is not None and abs(value) < _ABSURD
+                        if (value := numbers[text]) is not None
                     },
                 )
                 for one in data["result"]
             ]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise self._odd() from None
+
+
+class _Times(dict[Any, datetime]):
+    """Starts of steps by their ends in seconds: all series share them, so that each is made once."""
+
+    def __init__(self, step: timedelta) -> None:
+        super().__init__()
+        self.step = step
+
+    def __missing__(self, when: Any) -> datetime:  # noqa: ANN401 - JSON
+        self[when] = found = _EPOCH + timedelta(seconds=float(when)) - self.step
+        return found
+
+
+class _Numbers(dict[str, Decimal | None]):
+    """Values by their text; None for those that are none."""
+
+    def __missing__(self, text: str) -> Decimal | None:
+        value = number(text)
+        self[text] = found = None if value is None or abs(value) >= _ABSURD else value
+        return found
 
 
 def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
