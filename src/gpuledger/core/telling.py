@@ -5,6 +5,7 @@ all that there is of that time; what comes after the last one is thrown away, so
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -17,9 +18,37 @@ from gpuledger.diagnostics import Diagnostic
 Memory = Literal["past", "days", "present"]
 
 
+@dataclass(slots=True)
+class Kept:
+    """What a loop keeps from one question to the next: an open watch by source. `close` it when the loop ends."""
+
+    _open: dict[str, tuple[ExitStack, Any]] = field(default_factory=dict)
+
+    def open(self, name: str, watch: AbstractContextManager[Any]) -> None:
+        """Enter a source's watch and keep it."""
+        stack = ExitStack()
+        self._open[name] = stack, stack.enter_context(watch)
+
+    def get(self, name: str) -> Any:  # noqa: ANN401  # what a source keeps is its own matter
+        """Return what was entered for a source, or None."""
+        return self._open[name][1] if name in self._open else None
+
+    def drop(self, name: str) -> None:
+        """End a source's watch."""
+        self._open.pop(name)[0].close()
+
+    def close(self) -> None:
+        """End all watches."""
+        for name in list(self._open):
+            self.drop(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question: [since, until), both UTC, with the settings of the source (secrets resolved)."""
+    """One question: [since, until), both UTC, with the settings of the source (secrets resolved).
+
+    Who asks in a loop gives `kept`, so that a source that can watch sees what comes and goes between two questions.
+    """
 
     name: str
     since: datetime
@@ -28,6 +57,7 @@ class Asked:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     progress: Callable[[str], None] = lambda _: None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gpuledger.config import TelemetrySection
-from gpuledger.core.telling import Asked, Covered
+from gpuledger.core.telling import Asked, Covered, Kept
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import GpuledgerError, UsageError
@@ -43,7 +43,7 @@ _KEYS: Final = {
 }
 
 
-def collect(
+def collect(  # noqa: PLR0913  # what, of when, and how: all the caller's
     ledger: Ledger,
     names: Sequence[str],
     since: datetime | None = None,
@@ -52,12 +52,13 @@ def collect(
     *,
     force: bool = False,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    kept: Kept | None = None,
 ) -> Report:
     """Ask telemetry sources by name, and store what they say of [since, until).
 
     The default window goes from the last moment that is stored, or a day back, until now. A source that fails keeps
-    what it told before, is a Diagnostic `collect-failed`, and stops no other. `force` is for files of records. Raises
-    UsageError for a name that isn't configured.
+    what it told before, is a Diagnostic `collect-failed`, and stops no other. `force` is for files of records; a loop
+    gives the same `kept` each time. Raises UsageError for a name that isn't configured.
     """
     report = Report()
     for name in names:
@@ -72,7 +73,7 @@ def collect(
             if section.type == records.TYPE:
                 report.extend(_records(ledger, name, section, progress, force=force))
             else:
-                run = _Collection(ledger, name, section, progress, now)
+                run = _Collection(ledger, name, section, progress, now, kept)
                 try:
                     run.run(since, until)
                 finally:
@@ -145,6 +146,7 @@ class _Collection:
     section: TelemetrySection
     progress: Callable[[str], None]
     now: Callable[[], datetime]
+    kept: Kept | None
     report: Report = field(default_factory=Report)
     ask: tellers.Ask = field(init=False)
     held: Mapping[date, Held] = field(init=False)
@@ -171,7 +173,8 @@ class _Collection:
         return start, end
 
     def _ask(self, start: datetime, end: datetime) -> None:
-        asked = Asked(self.name, start, end, self.section.settings, self._aliases(), self.now, self.progress)
+        settings, aliases = self.section.settings, self._aliases()
+        asked = Asked(self.name, start, end, settings, aliases, self.now, self.progress, self.kept)
         scratch = scratch_folder(self.ledger.store)
         try:
             with _many_objects():

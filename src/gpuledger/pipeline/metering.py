@@ -5,19 +5,21 @@ telemetry changed or prices were entered; the rates learnt from bills only move 
 estimate of a past day stays what was known at its time, and comparing it with the bill is honest.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from gpuledger.config import PricesSection
 from gpuledger.core import metering as core
 from gpuledger.core import tags
 from gpuledger.core.metering import BilledDay, CustomPrice, PriceBook
+from gpuledger.core.telling import Kept
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import ConflictError, GpuledgerError, UsageError
@@ -89,6 +91,17 @@ class Meter:
         self._billed: tuple[object, list[BilledDay]] | None = None
         self._window = (date.max, date.min)
         self._known: set[str] | None = None
+        self._kept: Kept | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[Self]:
+        """Let sources that can watch do so between rounds, until the context ends."""
+        self._kept = Kept()
+        try:
+            yield self
+        finally:
+            self._kept.close()
+            self._kept = None
 
     def run(self, now: datetime | None = None, progress: Callable[[str], None] = lambda _: None) -> Metered:
         """Meter every day whose telemetry or prices changed, up to `now`, and say what runs."""
@@ -109,7 +122,7 @@ class Meter:
 
     def collect_and_run(self, progress: Callable[[str], None] = lambda _: None) -> Metered:
         """Read the configured telemetry first. A source that fails is a Diagnostic; what there is, is metered."""
-        found = _collect(self.ledger, progress)
+        found = _collect(self.ledger, progress, self._kept)
         report = self.run(progress=progress)
         report.diagnostics = [*found, *report.diagnostics]
         return report
@@ -325,11 +338,11 @@ class Meter:
             return {row[0] for row in rows.fetchall()}
 
 
-def _collect(ledger: Ledger, progress: Callable[[str], None]) -> list[Diagnostic]:
+def _collect(ledger: Ledger, progress: Callable[[str], None], kept: Kept | None) -> list[Diagnostic]:
     """Read the telemetry sources of the configuration; return what was wrong."""
     from gpuledger.pipeline.collect import collect
 
-    report = collect(ledger, list(ledger.config.telemetry), progress=progress)
+    report = collect(ledger, list(ledger.config.telemetry), progress=progress, kept=kept)
     return list(report.diagnostics)
 
 

@@ -17,7 +17,7 @@ from gpuledger.core.usage import NodeInterval, UsageInterval
 from gpuledger.core.workload import Attribution
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import ConfigError
-from gpuledger.pipeline import snapshots
+from gpuledger.pipeline import snapshots, watched
 from gpuledger.telemetry import kubernetes, prometheus, slurm
 
 Interval = tuple[datetime, datetime]
@@ -131,8 +131,7 @@ def _kubernetes(asked: Asked) -> Iterator[Told]:
         timeout=found.number("timeout", 30),
         tries=int(found.number("tries", 5)),
     )
-    yield from kubernetes.collect(asked.since, asked.until, options=options)
-    yield Covered(asked.since, asked.until)
+    yield from watched.tell(asked, options)
 
 
 def _prometheus(asked: Asked) -> Iterator[Told]:

@@ -52,7 +52,7 @@ def command(context: Context, interval: timedelta, *, once: bool) -> int:
         context.emit("meter", _rows(round_), totals=_totals(round_), diagnostics=round_.diagnostics)
         return int(any(one.severity == "error" for one in round_.diagnostics))
     show = _printer(context)
-    with Interruption() as interruption:
+    with Interruption() as interruption, meter.watching():
         show(meter.round(context.progress()))
         while not interruption.came(within=interval):
             show(meter.round(context.progress()))

@@ -195,6 +195,12 @@ class Watcher:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _owners: Owners | None = None
+    _awaited: set[tuple[str, str | None]] = field(default_factory=set)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the first list of every kind has been applied, or can't be had: before, the timeline lacks things."""
+        return not self._awaited
 
     def __enter__(self) -> Self:
         discovery = Discovery(self.api)
@@ -205,6 +211,7 @@ class Watcher:
                     target=self._run, args=(resource, space), name=f"watch {resource.plural}", daemon=True
                 )
                 self._threads.append(thread)
+                self._awaited.add((resource.sort, space))
                 thread.start()
         return self
 
@@ -221,6 +228,8 @@ class Watcher:
                 if change.trouble is not None:
                     troubles.append(change.trouble)
                 apply(change, self.timeline)
+                if change.what in {"list", "trouble"}:
+                    self._awaited.discard((change.of, change.space))
                 change = self._changes.get_nowait()
         except queue.Empty:
             pass
