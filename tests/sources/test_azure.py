@@ -39,7 +39,7 @@ class Loaded:
         return sum((row[column] for row in self.rows if row[column] is not None), ZERO)
 
     def codes(self) -> set[str]:
-        return {told.code for told in self.report.diagnostics}
+        return {told.code for told in self.report.diagnostics} - {"focus-rules"}
 
     def actions(self) -> list[str]:
         return [row.action for row in self.report.rows]

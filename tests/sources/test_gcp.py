@@ -42,7 +42,7 @@ class Loaded:
         return sum((row[column] for row in chosen if row[column] is not None), ZERO)
 
     def codes(self) -> set[str]:
-        return {told.code for told in self.report.diagnostics}
+        return {told.code for told in self.report.diagnostics} - {"focus-rules"}
 
 
 def load(path: Path, scratch: Path) -> Loaded:
