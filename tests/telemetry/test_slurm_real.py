@@ -76,12 +76,12 @@ def ask(cluster: SlurmCluster, since: datetime, step: timedelta = timedelta(days
 
 
 def submit_all(cluster: SlurmCluster) -> dict[str, int]:
-    """Submit one job of each kind."""
+    """Submit one job of each kind. Those that something is done to run long enough for a busy machine."""
     submit = cluster.submit
     return {
         "again": submit(AGAIN, "-J", "again", "--gpus=2", "-N1"),
-        "resized": submit("sleep 6", "-J", "resized", "-N2", "--gpus-per-node=2"),
-        "suspended": submit("sleep 4", "-J", "suspended", "--gpus=1"),
+        "resized": submit("sleep 15", "-J", "resized", "-N2", "--gpus-per-node=2"),
+        "suspended": submit("sleep 12", "-J", "suspended", "--gpus=1"),
         "cancelled": submit("sleep 60", "-J", "cancelled", "--gpus=1"),
         "two": submit("srun sleep 2", "-J", "train-two", "-N2", "--gres=gpu:h100:2", f"--comment={COMMENT}"),
         "uneven": submit("sleep 1", "-J", "uneven", "-N2", "--gpus=3", "--wckey=other"),
