@@ -3,12 +3,17 @@
 import difflib
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context
 
+if TYPE_CHECKING:
+    from gpuledger.pipeline.ingest import Report
+
+_RECORDS = "records"  # the type of telemetry records in files
 _KEYS = (
     "source",
     "billing_period",
@@ -82,11 +87,7 @@ def command(
     A delivery replaces what the same source delivered for the same billing period before, in one transaction.
     Telemetry goes on where it stopped, day by day; its billing_period is the day.
     """
-    from gpuledger.core import windows
-    from gpuledger.pipeline.collect import collect
     from gpuledger.pipeline.ingest import Report
-    from gpuledger.pipeline.telemetry import ingest_records
-    from gpuledger.telemetry import records
 
     ledger, report = context.ledger(), Report()
     if type_name:
@@ -94,9 +95,8 @@ def command(
             raise UsageError("no path given", hint="gpuledger ingest --type TYPE PATH_OR_URL")
         settings = {"map": mapping} if mapping else {}
         for path in names:
-            if type_name == records.TYPE:
-                progress = context.progress()
-                report.extend(ingest_records(ledger, path, source=source, force=force, progress=progress))
+            if type_name == _RECORDS:
+                report.extend(_records(context, path, source, force=force))
                 continue
             report.extend(
                 ledger.ingest(
@@ -114,13 +114,11 @@ def command(
             raise UsageError(
                 "--source and --map go with --type", hint="Configured sources have them in gpuledger.toml."
             )
-        span = windows.parse(window, datetime.now(UTC)) if window else None
         for name in _configured(context, names):
+            progress = context.progress()
             if name in context.config.telemetry:
-                since, until = (span.start, span.end) if span else (None, None)
-                report.extend(collect(ledger, [name], since, until, context.progress(), force=force))
+                report.extend(_telemetry(context, name, window, force=force))
             else:
-                progress = context.progress()
                 report.extend(
                     ledger.ingest_configured(name, force=force, validate=validate, progress=progress)
                 )
@@ -132,6 +130,22 @@ def command(
     if refused and not any(row.action != "rejected" for row in report.rows):
         return 3
     return 1 if any(told.severity == "error" for told in report.diagnostics) else 0
+
+
+# Imported only where they are asked for: a bill needs no cluster's client.
+def _records(context: Context, path: str, source: str | None, *, force: bool) -> "Report":
+    from gpuledger.pipeline.telemetry import ingest_records
+
+    return ingest_records(context.ledger(), path, source=source, force=force, progress=context.progress())
+
+
+def _telemetry(context: Context, name: str, window: str | None, *, force: bool) -> "Report":
+    from gpuledger.core import windows
+    from gpuledger.pipeline.collect import collect
+
+    span = windows.parse(window, datetime.now(UTC)) if window else None
+    since, until = (span.start, span.end) if span else (None, None)
+    return collect(context.ledger(), [name], since, until, context.progress(), force=force)
 
 
 def _configured(context: Context, names: tuple[str, ...]) -> tuple[str, ...]:
