@@ -13,6 +13,7 @@ from tests.telemetry.slurm_cluster import CLUSTER, CPUS, GPUS, NODES, SlurmClust
 __all__ = ["slurm"]
 pytestmark = pytest.mark.server
 
+AGAIN = '[ -n "$SLURM_RESTART_COUNT" ] && exec sleep 2; sleep 60'  # until it is requeued, however busy the machine
 PRICE = Decimal("0.01")  # of a card for a second, so that a cent is a second
 HEADER = (
     "BilledCost,EffectiveCost,ListCost,ContractedCost,BillingAccountId,BillingCurrency,BillingPeriodStart,"
@@ -33,7 +34,7 @@ def submit_all(cluster: SlurmCluster) -> dict[str, int]:
     ids = {
         "done": cluster.submit("sleep 3", "-J", "done", "--gpus=2", "-N1"),
         "both": cluster.submit("srun sleep 2", "-J", "both", "-N2", "--gres=gpu:h100:1"),
-        "again": cluster.submit("sleep 4", "-J", "again", "--gpus=3", "-N1"),
+        "again": cluster.submit(AGAIN, "-J", "again", "--gpus=3", "-N1"),
         "cancelled": cluster.submit("sleep 60", "-J", "cancelled", "--gpus=1"),
         "never": cluster.submit("true", "-J", "never", "--gpus=16", "-N2", "-c", str(CPUS + 1)),
     }

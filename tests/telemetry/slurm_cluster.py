@@ -1,7 +1,7 @@
 """A real Slurm for tests: munged, MariaDB, slurmdbd, slurmctld and two slurmd with eight fake H100 each.
 
 Everything runs as the current user, in one temporary folder, on free ports of the loopback, and ends with the test
-session: daemons are children that die with us, and what jobs leave behind is found by this cluster's own folder in its
+module: daemons are children that die with us, and what jobs leave behind is found by this cluster's own folder in its
 environment. What a killed session leaves, the next one removes. The GPUs are empty files: Slurm hands them out and accounts for them like real ones.
 """
 
@@ -338,20 +338,17 @@ def _user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
-_running: list[SlurmCluster] = []
-
-
-@pytest.fixture(scope="session")
-def slurm(request: pytest.FixtureRequest) -> SlurmCluster:
-    """Give the session's Slurm, started by the first test that asks, whichever module imports this fixture."""
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[SlurmCluster]:
+    """Give a Slurm of the test module's own: job ids and accounts begin anew in each module that imports this fixture."""
     if absent := missing_tools():
         pytest.skip(
             f"no {', '.join(absent)}: apt-get update && apt-get install -y --no-install-recommends {PACKAGES}"
         )
-    if not _running:
-        remove_abandoned()
-        cluster = SlurmCluster()
-        _running.append(cluster)
-        request.config.add_cleanup(cluster.stop)
+    remove_abandoned()
+    cluster = SlurmCluster()
+    try:
         cluster.start()
-    return _running[0]
+        yield cluster
+    finally:
+        cluster.stop()
