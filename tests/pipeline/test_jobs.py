@@ -225,3 +225,24 @@ def test_a_job_told_by_monitor_and_scheduler_is_one(world: World) -> None:
     world.build()
     (row,) = jobs(world.ledger).rows
     assert (row["job_id"], row["gpu_hours"], row["cost"]) == ("east/uid-1", 8, 80)
+
+
+def test_the_report_gives_no_sums_of_jobs_that_nothing_is_allocated_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not yet known is not 0: before the first build the report says what to do instead."""
+    world.bill(charge("80"))
+    world.telemetry(node(), job("train", dimensions=owned(team="ml")), pod("train", (0, 1), "8"))
+    monkeypatch.chdir(world.folder)
+    place = ("--ledger", world.ledger.location)
+    shown = gpuledger(*place, "--format", "table", "report")
+    assert "All jobs together" not in shown.out
+    assert "allocation-stale" in shown.err
+    document = gpuledger(*place, "--format", "json", "report").document
+    assert [told["code"] for told in document["diagnostics"]] == ["allocation-stale"]
+    assert gpuledger(*place, "build").code == 0
+    shown = gpuledger(*place, "--format", "table", "report")
+    cost = Decimal(gpuledger(*place, "jobs").document["totals"]["cost"])
+    assert 0 < cost <= 80
+    assert f"All jobs together: {cost:,.2f}." in shown.out
+    assert "allocation-stale" not in shown.err

@@ -14,8 +14,9 @@ from tests.surfaces.shell import gpuledger
 
 from gpuledger import demo
 from gpuledger.core.windows import parse
+from gpuledger.pipeline.costs import Question
 from gpuledger.pipeline.ledger import Ledger
-from gpuledger.pipeline.unattributed import top_incidents
+from gpuledger.pipeline.unattributed import investigate
 
 START = datetime(2026, 10, 10, 2, tzinfo=UTC)  # a Saturday
 NOBODY = ("team=", "cost_center=", "owner=", "project=", "job=")
@@ -401,7 +402,8 @@ def test_the_same_question_has_the_same_answer_for_reports(company: tuple[Path, 
     ledger, _ = company
     con = Ledger(str(ledger)).connect()
     window = parse("2026-10", datetime(2026, 11, 20, tzinfo=UTC))
-    first, again = (top_incidents(con, window, "effective", 3) for _ in range(2))
+    question = Question(metric="effective", window=window)
+    first, again = (investigate(con, question, limit=3).rows for _ in range(2))
     assert first == again
     assert [row["incident"] for row in first] == [row["incident"] for row in asked(ledger)["rows"][:3]]
     assert first[0]["cost"] == Decimal("72099.72")

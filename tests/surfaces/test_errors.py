@@ -34,6 +34,7 @@ FAILURES: list[tuple[str, int, str]] = [
     ("report --window 2020-01", 3, "no charges in that window"),
     ("ingest", 2, "no sources are configured"),
     ("ingest nope", 2, "no source 'nope' in the configuration"),
+    ("ingest --window nonsense", 2, "can't read the window 'nonsense'"),
     ("ingest --type focus", 2, "no path given"),
     ("ingest --type focs bill.csv", 2, "Did you mean focus?"),
     ("ingest --source cloud", 2, "--source and --map go with --type"),

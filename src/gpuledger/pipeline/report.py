@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from gpuledger.core import windows
 from gpuledger.core.money import total as exact_total
 from gpuledger.core.windows import Window
 from gpuledger.engines import duckdb
-from gpuledger.errors import LedgerError
+from gpuledger.errors import LedgerError, UsageError
 from gpuledger.pipeline import jobs
 from gpuledger.pipeline.costs import Question, ask, predicate
 from gpuledger.pipeline.ledger import Ledger
@@ -40,6 +42,14 @@ def months(ledger: Ledger) -> list[str]:
     return sorted({unit.billing_period for unit in ledger.units()} - {"unknown"})
 
 
+def window_of(ledger: Ledger, text: str | None) -> tuple[str, Window]:
+    """Return a window as told and as read; untold, it is the newest billing period. Raises UsageError when there is none."""
+    text = text or next(reversed(months(ledger)), None)
+    if text is None:
+        raise UsageError("no charge says its billing period", hint="Choose a --window.")
+    return text, windows.parse(text, datetime.now(UTC))
+
+
 def report(
     ledger: Ledger, window: Window, metric: str = "effective", where: Sequence[str] = ()
 ) -> Iterator[Section]:
@@ -65,9 +75,9 @@ def report(
         yield Section(title, _top(rows, total), total)
 
 
-def top_jobs(con: duckdb.Connection, window: Window) -> jobs.Jobs | None:
+def top_jobs(ledger: Ledger, window: str) -> jobs.Jobs | None:
     """Return the jobs of a window that cost most, by effective cost, and totals over all; None where no job is known."""
-    found = jobs.ask(con, window, limit=_JOBS)
+    found = jobs.jobs(ledger, window=window, limit=_JOBS)
     return found if found.totals["jobs"] else None
 
 

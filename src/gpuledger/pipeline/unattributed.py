@@ -81,13 +81,6 @@ def investigate(
     return answer
 
 
-def top_incidents(
-    con: duckdb.Connection, window: Window, metric: str = "effective", limit: int = 5
-) -> list[dict[str, Any]]:
-    """Return the dearest incidents of a window, as rows of `gpuledger unattributed`."""
-    return investigate(con, Question(metric=metric, window=window), limit=limit).rows
-
-
 def _around(window: Window | None) -> str:
     """SQL for the charges that evidence may come from."""
     if window is None:

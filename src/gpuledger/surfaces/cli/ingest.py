@@ -11,6 +11,7 @@ from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context
 
 if TYPE_CHECKING:
+    from gpuledger.core.windows import Window
     from gpuledger.pipeline.ingest import Report
 
 _RECORDS = "records"  # the type of telemetry records in files
@@ -87,6 +88,7 @@ def command(
     A delivery replaces what the same source delivered for the same billing period before, in one transaction.
     Telemetry goes on where it stopped, day by day; its billing_period is the day.
     """
+    from gpuledger.core import windows
     from gpuledger.pipeline.ingest import Report
 
     ledger, report = context.ledger(), Report()
@@ -114,10 +116,11 @@ def command(
             raise UsageError(
                 "--source and --map go with --type", hint="Configured sources have them in gpuledger.toml."
             )
+        span = windows.parse(window, datetime.now(UTC)) if window else None
         for name in _configured(context, names):
             progress = context.progress()
             if name in context.config.telemetry:
-                report.extend(_telemetry(context, name, window, force=force))
+                report.extend(_telemetry(context, name, span, force=force))
             else:
                 report.extend(
                     ledger.ingest_configured(name, force=force, validate=validate, progress=progress)
@@ -139,11 +142,9 @@ def _records(context: Context, path: str, source: str | None, *, force: bool) ->
     return ingest_records(context.ledger(), path, source=source, force=force, progress=context.progress())
 
 
-def _telemetry(context: Context, name: str, window: str | None, *, force: bool) -> "Report":
-    from gpuledger.core import windows
+def _telemetry(context: Context, name: str, span: "Window | None", *, force: bool) -> "Report":
     from gpuledger.pipeline.collect import collect
 
-    span = windows.parse(window, datetime.now(UTC)) if window else None
     since, until = (span.start, span.end) if span else (None, None)
     return collect(context.ledger(), [name], since, until, context.progress(), force=force)
 

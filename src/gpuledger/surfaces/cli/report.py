@@ -1,12 +1,12 @@
 """`gpuledger report`: the month on one page."""
 
-from datetime import UTC, datetime
+from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpuledger.errors import UsageError
-from gpuledger.surfaces.cli._context import Context, pass_context
+from gpuledger.surfaces.cli._context import Context, pass_context, tell
 
 if TYPE_CHECKING:
     from gpuledger.pipeline.jobs import Jobs
@@ -31,19 +31,15 @@ def command(context: Context, window: str | None, metric: str, where: tuple[str,
 
     Billed is what the invoices say; effective spreads prepaid commitments over the hours that they cover.
     """
-    from gpuledger.core import windows
     from gpuledger.pipeline import report as reports
     from gpuledger.surfaces.cli._table import show
 
     ledger = context.ledger()
     ledger.require()
-    text = window or next(reversed(reports.months(ledger)), None)
-    if text is None:
-        raise UsageError("no charge says its billing period", hint="Choose a --window.")
-    span = windows.parse(text, datetime.now(UTC))
+    text, span = reports.window_of(ledger, window)
     sections = list(reports.report(ledger, span, metric, where))
     con = ledger.connect()
-    top = None if where else reports.top_jobs(con, span)
+    top = None if where else reports.top_jobs(ledger, text)
     rest = reports.unattributed(con, span, metric, where)
     issues = reports.data_issues(con, span, where)
     synthetic = sorted({unit.source for unit in ledger.units() if unit.source.startswith(SYNTHETIC_PREFIX)})
@@ -72,7 +68,7 @@ def command(context: Context, window: str | None, metric: str, where: tuple[str,
         "data_issues": issues,
         "synthetic_sources": synthetic,
     }
-    context.emit("report", rows, totals=totals)
+    context.emit("report", rows, totals=totals, diagnostics=[] if top is None else top.diagnostics)
 
 
 def _show_sections(text: str, metric: str, sections: "list[Section]") -> None:
@@ -96,8 +92,12 @@ def _show_jobs(text: str, top: "Jobs") -> None:
     keys = ("name", "kind", "cluster", "team", "gpu_model", "gpu_hours", "cost", "idle_cost")
     rows = [{key: row[key] for key in keys} for row in top.rows]
     show(rows, {}, f"By job, {text}, effective cost: the largest of {top.totals['jobs']}")
+    if top.diagnostics:  # sums of yesterday's allocation would mislead
+        for one in top.diagnostics:
+            tell(one)
+        return
     said = [
-        f"All jobs together: {top.totals['cost']:,.2f}.",
+        f"All jobs together: {_money(top.totals['cost'])}.",
         "" if top.totals["idle_cost"] is None else f"Of that, {top.totals['idle_cost']:,.2f} paid for cards that were held and not used.",
         f"Nobody held machines worth {top.totals['idle']:,.2f} (idle);",
         f"who held {top.totals['unknown']:,.2f} is unknown: no telemetry saw it.\n",
@@ -105,8 +105,13 @@ def _show_jobs(text: str, top: "Jobs") -> None:
     click.echo(" ".join(part for part in said if part))
 
 
+def _money(cost: Decimal | None) -> str:
+    return "unknown" if cost is None else f"{cost:,.2f}"
+
+
 def _show_unowned(rest: dict[str, Any]) -> None:
     from gpuledger.surfaces.cli._table import show
+    from gpuledger.surfaces.cli.unattributed import confidence
 
     if rest["largest"]:
         click.echo(f"Nobody owns {rest['cost']:,.2f}. The largest parts, and who most likely owns them:")
@@ -119,9 +124,7 @@ def _show_unowned(rest: dict[str, Any]) -> None:
                     "hours": part["hours"],
                     "cost": part["cost"],
                     "candidate": part["candidate_owner"] or "nobody can be named",
-                    "confidence": ""
-                    if part["confidence"] is None
-                    else f"{part['confidence_word']} ({part['confidence']:.2f})",
+                    "confidence": confidence(part),
                 }
                 for part in rest["largest"]
             ],

@@ -1,11 +1,9 @@
 """`gpuledger unattributed`: money without an owner, with the best guess and its evidence."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context
 
 if TYPE_CHECKING:
@@ -53,17 +51,14 @@ def command(
     without an owner. The confidence is never 1, and where nothing points anywhere nobody is named. Tax, credits, unused
     commitments and other spend that is nobody's by nature are summed apart.
     """
-    from gpuledger.core import windows
     from gpuledger.pipeline import report as reports
     from gpuledger.pipeline import unattributed
     from gpuledger.pipeline.costs import Question
 
     ledger = context.ledger()
     ledger.require()
-    text = window or next(reversed(reports.months(ledger)), None)
-    if text is None:
-        raise UsageError("no charge says its billing period", hint="Choose a --window.")
-    question = Question((), metric, where, windows.parse(text, datetime.now(UTC)))
+    text, span = reports.window_of(ledger, window)
+    question = Question((), metric, where, span)
     answer = unattributed.investigate(ledger.connect(), question, limit=limit, by=by)
     if context.format == "table":
         _show(answer, f"Nobody owns this, {text}, {metric} cost")
@@ -91,7 +86,7 @@ def _show(answer: "Answer", title: str) -> None:
             "hours": row["hours"],
             "cost": row["cost"],
             "candidate owner": row["candidate_owner"] or "nobody can be named",
-            "confidence": _confidence(row),
+            "confidence": confidence(row),
         }
         for row in answer.rows
     ]
@@ -103,7 +98,8 @@ def _show(answer: "Answer", title: str) -> None:
         show([{"what": one["nature"], "cost": one["cost"]} for one in answer.by_nature], {}, None)
 
 
-def _confidence(row: dict[str, Any]) -> str:
+def confidence(row: dict[str, Any]) -> str:
+    """Write an incident's confidence for a person; nothing where nobody is named."""
     known = row["confidence"]
     return "" if known is None else f"{row['confidence_word']} ({known:.2f})"
 
@@ -116,7 +112,7 @@ def _explain(number: int, row: dict[str, Any]) -> None:
         click.echo("   Nothing points to an owner.")
     else:
         contact = f", ask {row['contact']}" if row["contact"] else ""
-        click.echo(f"   {row['candidate_owner']}{contact}: {_confidence(row)}")
+        click.echo(f"   {row['candidate_owner']}{contact}: {confidence(row)}")
     for sign in row["evidence"]:
         click.echo(f"   + {sign['strength']:.2f} {sign['detail']}")
     for sign in row["against"]:
