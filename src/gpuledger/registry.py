@@ -25,19 +25,12 @@ _TELEMETRY = "gpuledger.telemetry"
 
 def source_names() -> list[str]:
     """Return the connector types that are installed, sorted; nothing is imported."""
-    own = [info.name.replace("_", "-") for info in pkgutil.iter_modules(gpuledger.sources.__path__)]
-    return sorted({*own, *(point.name for point in entry_points(group=_GROUP))})
+    return _names(gpuledger.sources, _GROUP)
 
 
 def source(name: str) -> FileConnector:
     """Return the connector of that type. Raises UsageError with the nearest names when there is none."""
-    for point in entry_points(group=_GROUP):
-        if point.name == name:
-            return cast("FileConnector", _checked(point.load(), name, FileConnector))
-    if name in source_names():
-        module = importlib.import_module(f"gpuledger.sources.{name.replace('-', '_')}")
-        return cast("FileConnector", _checked(module, name, FileConnector))
-    raise _unknown(f"no connector of type {name!r}", name, source_names())
+    return cast("FileConnector", _module(gpuledger.sources, _GROUP, name, FileConnector, "connector"))
 
 
 def sources() -> Iterator[FileConnector]:
@@ -47,19 +40,29 @@ def sources() -> Iterator[FileConnector]:
 
 def telemetry_names() -> list[str]:
     """Return the types of telemetry that are installed, sorted; nothing is imported."""
-    own = [info.name.replace("_", "-") for info in pkgutil.iter_modules(gpuledger.telemetry.__path__)]
-    return sorted({*own, *(point.name for point in entry_points(group=_TELEMETRY))})
+    return _names(gpuledger.telemetry, _TELEMETRY)
 
 
 def telemetry(name: str) -> TelemetryModule:
     """Return the telemetry module of that type. Raises UsageError with the nearest names when there is none."""
-    for point in entry_points(group=_TELEMETRY):
+    found = _module(gpuledger.telemetry, _TELEMETRY, name, TelemetryModule, "telemetry")
+    return cast("TelemetryModule", found)
+
+
+def _names(package: ModuleType, group: str) -> list[str]:
+    own = [info.name.replace("_", "-") for info in pkgutil.iter_modules(package.__path__)]
+    return sorted({*own, *(point.name for point in entry_points(group=group))})
+
+
+def _module(package: ModuleType, group: str, name: str, contract: type, what: str) -> ModuleType:
+    for point in entry_points(group=group):
         if point.name == name:
-            return cast("TelemetryModule", _checked(point.load(), name, TelemetryModule))
-    if name in telemetry_names():
-        module = importlib.import_module(f"gpuledger.telemetry.{name.replace('-', '_')}")
-        return cast("TelemetryModule", _checked(module, name, TelemetryModule))
-    raise _unknown(f"no telemetry of type {name!r}", name, telemetry_names())
+            return _checked(point.load(), name, contract)
+    if name in (names := _names(package, group)):
+        return _checked(
+            importlib.import_module(f"{package.__name__}.{name.replace('-', '_')}"), name, contract
+        )
+    raise _unknown(f"no {what} of type {name!r}", name, names)
 
 
 def _unknown(message: str, name: str, names: list[str]) -> UsageError:

@@ -379,17 +379,7 @@ class _Pods:
             )
             yield start, end, what
             for hold in cards.at(when, asked):
-                what = (
-                    "gpu",
-                    hold.device,
-                    hold.requested,
-                    hold.used,
-                    hold.sharing,
-                    hold.share,
-                    attempt,
-                    state,
-                )
-                yield start, end, what
+                yield start, end, ("gpu", *hold, attempt, state)
 
     def _asked(self, one: _Container, resource: str, when: datetime) -> Decimal | None:
         """What was asked for in a step: in a gap, what was asked for before it."""
@@ -438,14 +428,4 @@ class _Pods:
     def _seen(self, seat: Seat) -> Iterator[Piece]:
         for when in sorted(seat.steps):
             hold = seat.hold(None, when)
-            what: What = (
-                "gpu",
-                hold.device,
-                hold.requested,
-                hold.used,
-                hold.sharing,
-                hold.share,
-                1,
-                "running",
-            )
-            yield when, when + self.window.step, what
+            yield when, when + self.window.step, ("gpu", *hold, 1, "running")

@@ -5,6 +5,8 @@ documentation gives the grammar, and the behaviour of opencost/opencost, opencos
 where the documentation is silent. docs/opencost-api.md says where we differ and why.
 """
 
+from collections.abc import Sequence
+
 from gpuledger.errors import UsageError
 
 UNALLOCATED = "__unallocated__"
@@ -19,3 +21,17 @@ class BadParameterError(UsageError):
     def __init__(self, parameter: str, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, where=f"parameter {parameter!r}", hint=hint)
         self.parameter = parameter
+
+
+def one_currency(codes: Sequence[str]) -> str | None:
+    """Return the only one of the currencies that an answer's charges are in, None without any.
+
+    Raises BadParameterError when there are several.
+    """
+    if len(codes) > 1:
+        raise BadParameterError(
+            "currency",
+            f"the charges are in {', '.join(code or 'no stated currency' for code in codes)}, and sums of several mean nothing",
+            hint=f"Add currency={codes[-1]}.",
+        )
+    return codes[0] if codes else None

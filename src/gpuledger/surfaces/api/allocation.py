@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from gpuledger.core.opencost import IDLE, BadParameterError
+from gpuledger.core.opencost import IDLE, one_currency
 from gpuledger.core.opencost.filter_sql import Parameters, bind, condition
 from gpuledger.core.opencost.items import Json, Known, Usage, item, summary
 from gpuledger.core.opencost.properties import FIELDS, KEYS, name_of
@@ -77,14 +77,7 @@ def _currency(con: Connection, request: AllocationRequest) -> str | None:
                 SELECT holder FROM api_cost WHERE "start" >= $since AND "start" < $until) ORDER BY 1 LIMIT 20""",
             _times(request),
         ).fetchall()
-    codes = [row[0] for row in found]
-    if len(codes) > 1:
-        raise BadParameterError(
-            "currency",
-            f"the charges are in {', '.join(code or 'no stated currency' for code in codes)}, and sums of several mean nothing",
-            hint=f"Add currency={codes[-1]}.",
-        )
-    return codes[0] if codes else None
+    return one_currency([row[0] for row in found])
 
 
 def _pool(request: AllocationRequest) -> str:

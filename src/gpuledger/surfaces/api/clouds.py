@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from gpuledger.core.money import total
-from gpuledger.core.opencost import UNALLOCATED, BadParameterError
+from gpuledger.core.opencost import UNALLOCATED, one_currency
 from gpuledger.core.opencost.clouds import (
     CLOUD,
     CLOUD_FIELDS,
@@ -111,13 +111,7 @@ def currency_of(
             dict(parameters),
         ).fetchall()
     ]
-    if len(codes) > 1:
-        raise BadParameterError(
-            "currency",
-            f"the charges are in {', '.join(code or 'no stated currency' for code in codes)}, and sums of several mean nothing",
-            hint=f"Add currency={codes[-1]}.",
-        )
-    return codes[0] if codes else None
+    return one_currency(codes)
 
 
 def during(span: Span) -> tuple[str, dict[str, object]]:
