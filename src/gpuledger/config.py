@@ -249,78 +249,43 @@ def _refuse_secrets(content: Mapping[str, Any], file: str, at: tuple[str, ...] =
 def explain(path: str | None, config: Config, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Say for every setting what it is and where it came from: file, environment variable or default."""
     file = path or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
-    for name in LedgerSection.model_fields:
-        given = name in config.ledger.model_fields_set
-        value, origin = getattr(config.ledger, name), f"file {file}" if given else "default"
-        if name == "location" and (other := environ.get("GPULEDGER_LEDGER")):
-            value, origin = other, "environment GPULEDGER_LEDGER"
-        yield {"key": f"ledger.{name}", "value": value, "origin": origin, "state": "ok", "hint": ""}
-    sections = [(f"sources.{name}", source) for name, source in config.sources.items()]
-    sections += [(f"telemetry.{name}", source) for name, source in config.telemetry.items()]
-    for name, source in sections:
+    for row in _settings("", config, f"file {file}", environ):
+        if row["key"] == "ledger.location" and (other := environ.get("GPULEDGER_LEDGER")):
+            row |= {"value": other, "origin": "environment GPULEDGER_LEDGER"}
+        yield row
+
+
+def _settings(at: str, section: BaseModel, file: str, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    for name in type(section).model_fields:
+        value, given = getattr(section, name), name in section.model_fields_set
+        if value is None and not given:
+            continue
+        yield from _setting(f"{at}{name}", value, file if given else "default", file, environ)
+    for name, value in (section.model_extra or {}).items():
+        yield from _setting(f"{at}{name}", value, file, file, environ)
+
+
+def _setting(
+    key: str, value: object, origin: str, file: str, environ: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    if isinstance(value, BaseModel):
+        yield from _settings(f"{key}.", value, file, environ)
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _setting(f"{key}.{name}", one, origin, file, environ)
+    elif isinstance(value, list) and any(isinstance(one, BaseModel) for one in value):
+        for number, one in enumerate(value, start=1):
+            yield from _setting(f"{key}[{number}]", one, origin, file, environ)
+    elif key.endswith("_env"):
+        known = str(value) in environ
         yield {
-            "key": f"{name}.type",
-            "value": source.type,
-            "origin": f"file {file}",
-            "state": "ok",
-            "hint": "",
+            "key": key,
+            "value": f"${value}" + ("" if known else " (not set)"),
+            "origin": f"{origin}, secret from the environment",
+            "state": "ok" if known else "fail",
+            "hint": "" if known else f"Set the environment variable {value}.",
         }
-        if source.path is not None:
-            yield {
-                "key": f"{name}.path",
-                "value": source.path,
-                "origin": f"file {file}",
-                "state": "ok",
-                "hint": "",
-            }
-        for key, value in (source.model_extra or {}).items():
-            yield _setting(f"{name}.{key}", key, value, str(file), environ)
-    yield from _prices(config.prices, str(file))
-    for key, names in config.tags.aliases.items():
-        yield {
-            "key": f"tags.aliases.{key}",
-            "value": ", ".join(names),
-            "origin": f"file {file}",
-            "state": "ok",
-            "hint": "",
-        }
-    for provider, aliases in config.tags.providers.items():
-        for key, names in aliases.items():
-            full = f"tags.providers.{provider}.{key}"
-            yield {
-                "key": full,
-                "value": ", ".join(names),
-                "origin": f"file {file}",
-                "state": "ok",
-                "hint": "",
-            }
-
-
-def _prices(prices: PricesSection, file: str) -> Iterator[dict[str, Any]]:
-    for name in ("learn_days", "prefer_custom"):
-        origin = f"file {file}" if name in prices.model_fields_set else "default"
-        value = getattr(prices, name)
-        yield {"key": f"prices.{name}", "value": value, "origin": origin, "state": "ok", "hint": ""}
-    for price in prices.custom:
-        said = [price.instance_type or price.gpu_model, price.region, f"since {price.valid_from}"]
-        shown = ", ".join(str(word) for word in said[: 3 if price.valid_from else 2] if word)
-        yield {
-            "key": "prices.custom",
-            "value": f"{shown}: {price.usd_per_hour} USD/h",
-            "origin": f"file {file}",
-            "state": "ok",
-            "hint": "",
-        }
-
-
-def _setting(full: str, key: str, value: object, file: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    if not key.endswith("_env"):
-        return {"key": full, "value": str(value), "origin": f"file {file}", "state": "ok", "hint": ""}
-    known = str(value) in environ
-    return {
-        "key": full,
-        "value": f"${value}" + ("" if known else " (not set)"),
-        "origin": f"file {file}, secret from the environment",
-        "state": "ok" if known else "fail",
-        "hint": "" if known else f"Set the environment variable {value}.",
-    }
+    elif not isinstance(value, list) or value:
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        shown = shown if isinstance(shown, bool | int | str) else str(shown)
+        yield {"key": key, "value": shown, "origin": origin, "state": "ok", "hint": ""}

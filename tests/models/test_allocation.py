@@ -195,26 +195,6 @@ def test_tags_and_names_of_jobs(con: duckdb.DuckDBPyConnection) -> None:
     ]
 
 
-def test_rows_by_resource_sum_to_the_rows(con: duckdb.DuckDBPyConnection) -> None:
-    usage = tuple(replace(row, used=row.requested and row.requested / 2) for row in PRICED.usage)
-    work = run(con, replace(PRICED, usage=usage))
-    work.run_by_resource()
-    assert ask(
-        con,
-        """SELECT AllocatedResourceId, resource, BilledCost, claimed_hours, requested_hours, used_hours
-           FROM allocated_resource ORDER BY ALL NULLS LAST""",
-    ) == [
-        ("east/uid-train", "cpu", Decimal("0.72"), 24, 24, 12),
-        ("east/uid-train", "gpu", Decimal("5.00"), 2, 2, 1),
-        ("east/uid-train", "memory", Decimal("1.024"), 256, 256, 128),
-        (None, "cpu", Decimal("2.16"), 72, None, None),
-        (None, "gpu", Decimal("15.00"), 6, None, None),
-        (None, "memory", Decimal("3.072"), 768, None, None),
-    ]
-    whole = "SELECT x_AllocationState, sum(BilledCost), sum(EffectiveCost) FROM {} GROUP BY 1 ORDER BY 1"
-    assert ask(con, whole.format("allocated")) == ask(con, whole.format("allocated_resource"))
-
-
 def test_rows_say_what_pays_for_which_resource(con: duckdb.DuckDBPyConnection) -> None:
     """Of EffectiveCost, for one that equals BilledCost and one that doesn't, with the sign of a credit."""
     credit = {"BilledCost": Decimal(0), "EffectiveCost": Decimal("-26.976")}

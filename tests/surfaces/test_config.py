@@ -48,6 +48,23 @@ def test_config_check_says_where_each_value_came_from(monkeypatch: pytest.Monkey
     assert "sk-not-a-real-key" not in done.out
 
 
+def test_config_check_lists_every_section_down_to_its_tables() -> None:
+    configure(
+        '[allocation]\nidle = "proportional"\n'
+        '[[allocation.overhead]]\nwhere = ["ServiceName=EKS"]\nmethod = "fixed"\nshares = { web = 40 }\n'
+        '[[prices.custom]]\ngpu_model = "H100"\nusd_per_hour = "2.10"\n'
+    )
+    done = gpuledger("config", "check")
+    assert done.code == 0, done.err
+    told = {row["key"]: (row["value"], row["origin"]) for row in done.document["rows"]}
+    file = "file gpuledger.toml"
+    assert told["allocation.idle"] == ("proportional", file)
+    assert told["allocation.overhead[1].where"] == ("ServiceName=EKS", file)
+    assert told["allocation.overhead[1].shares.web"] == ("40", file)
+    assert told["prices.custom[1].usd_per_hour"] == ("2.10", file)
+    assert told["prices.learn_days"] == (30, "default")
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

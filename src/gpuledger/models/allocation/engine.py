@@ -153,11 +153,6 @@ class Allocation:
             self.found[code] += count
             self.examples.setdefault(code, str(example))
 
-    def run_by_resource(self) -> None:
-        """Split the last batch's rows by resource too, into the temporary table `allocated_resource`."""
-        query = sql("resource", self._names | self._amounts())
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE allocated_resource AS {query}")
-
     def add_findings(self, other: "Allocation") -> None:
         """Count what another worker found too."""
         self.found.update(other.found)
