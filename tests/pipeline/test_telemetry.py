@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuledger.core.usage import Evidence, Job, NodeInterval, UsageInterval
-from gpuledger.core.usage_tables import columns_of, values_of
+from gpuledger.core.usage_tables import Record, columns_of, values_of
 from gpuledger.engines import duckdb
 from gpuledger.errors import ConflictError
 from gpuledger.focus.schema import quoted
 from gpuledger.pipeline.ingest import Report
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.pipeline.record_files import table_of_path
-from gpuledger.pipeline.telemetry import Record, ingest_records, store_records
+from gpuledger.pipeline.telemetry import ingest_records, store_records
 
 DAY = date(2026, 11, 2)
 MIDNIGHT = datetime(2026, 11, 2, tzinfo=UTC)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from gpuledger.core.usage import Job, NodeInterval, UsageInterval
+from gpuledger.core.usage_tables import Record
 from gpuledger.diagnostics import Diagnostic
 
 # How a source remembers: `past` can be asked again for any part of the past, `days` tells whole days anew (and better),
@@ -74,7 +74,7 @@ class Covered:
     gaps: tuple[tuple[datetime, datetime], ...] = ()
 
 
-Told = Job | NodeInterval | UsageInterval | Diagnostic | Covered
+Told = Record | Diagnostic | Covered
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The telemetry tables of the ledger: `job`, `node_interval` and `usage_interval`, one row per record.
+"""The telemetry tables of the ledger, one row per record: who held what, and what came of it.
 
 A unit of these tables is one UTC day of one telemetry source, replaced as a whole: x_BillingPeriod is that day as
 YYYY-MM-DD. Intervals that cross midnight are cut there by whoever stores them; a job is in the unit of every day that
@@ -9,8 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gpuledger.core.token_usage import TokenInterval, TrainingInterval
 from gpuledger.core.usage import Job, NodeInterval, UsageInterval
-from gpuledger.focus.schema import INSTANT, QUANTITY, TAGS, TEXT, LedgerColumn
+from gpuledger.focus.schema import INSTANT, MONEY, QUANTITY, TAGS, TEXT, LedgerColumn
+
+Record = Job | NodeInterval | UsageInterval | TokenInterval | TrainingInterval
+
+# Quantities by name: histogram buckets by upper bound, lost time by cause.
+QUANTITIES: Final = f"MAP(VARCHAR, {QUANTITY})"
 
 DIMENSIONS: Final = (
     "cost_center", "team", "owner", "workload_type", "model", "experiment", "project", "environment", "budget",
@@ -78,21 +84,91 @@ USAGE_INTERVAL: Final = (
     LedgerColumn("end", INSTANT, "exclusive end"),
     *_PARTITIONS,
 )
-TELEMETRY_TABLES: Final[Mapping[str, tuple[LedgerColumn, ...]]] = {
+TOKEN_INTERVAL: Final = (
+    LedgerColumn("cluster", TEXT, "cluster id; null for an API"),
+    LedgerColumn("namespace", TEXT, "Kubernetes namespace"),
+    LedgerColumn("deployment", TEXT, "serving app, model group of a gateway, or model of an API"),
+    LedgerColumn(
+        "job_id", TEXT, "job that served; null when the source doesn't tell (the view `tokens` asks usage)"
+    ),
+    LedgerColumn("pod", TEXT, "replica"),
+    LedgerColumn("provider", TEXT, "engine such as vllm, or the API's company"),
+    LedgerColumn("model", TEXT, "model as the source names it"),
+    LedgerColumn("role", TEXT, "prefill, decode or both"),
+    LedgerColumn("team", TEXT, "team that called"),
+    LedgerColumn("owner", TEXT, "person or key that called"),
+    LedgerColumn("start", INSTANT, "inclusive start"),
+    LedgerColumn("end", INSTANT, "exclusive end"),
+    LedgerColumn("input_tokens", QUANTITY, "input tokens, those from a cache included"),
+    LedgerColumn("cached_input_tokens", QUANTITY, "of these, read from a cache"),
+    LedgerColumn("cache_write_tokens", QUANTITY, "of these, written to a cache that is paid for"),
+    LedgerColumn("output_tokens", QUANTITY, "output tokens, reasoning included"),
+    LedgerColumn("reasoning_tokens", QUANTITY, "of these, reasoning"),
+    LedgerColumn("requests", QUANTITY, "requests that succeeded"),
+    LedgerColumn("failed_requests", QUANTITY, "requests that did not"),
+    LedgerColumn("good_requests", QUANTITY, "requests within their service level"),
+    LedgerColumn("good_output_tokens", QUANTITY, "output tokens of these"),
+    LedgerColumn("running", QUANTITY, "requests in work, mean"),
+    LedgerColumn("waiting", QUANTITY, "requests in the queue, mean"),
+    LedgerColumn("kv_cache_usage", QUANTITY, "part of the KV cache in use, 0 to 1, mean"),
+    LedgerColumn("preemptions", QUANTITY, "requests put back for lack of KV cache"),
+    LedgerColumn("ttft_seconds_sum", QUANTITY, "time to first token, sum"),
+    LedgerColumn("ttft_seconds_count", QUANTITY, "observations in that sum"),
+    LedgerColumn("tpot_seconds_sum", QUANTITY, "time per output token, sum"),
+    LedgerColumn("tpot_seconds_count", QUANTITY, "observations in that sum"),
+    LedgerColumn("ttft_buckets", QUANTITIES, "upper bound in seconds to observations up to it"),
+    LedgerColumn("tpot_buckets", QUANTITIES, "the same of time per output token"),
+    LedgerColumn("spend", MONEY, "what the gateway says it cost; no bill"),
+    LedgerColumn("spend_currency", TEXT, "currency of that (ISO 4217)"),
+    *_PARTITIONS,
+)
+TRAINING_INTERVAL: Final = (
+    LedgerColumn("cluster", TEXT, "cluster id"),
+    LedgerColumn("job_id", TEXT, "job that ran it; null when the source doesn't tell"),
+    LedgerColumn("run_id", TEXT, "the run, as its log or tracker calls it"),
+    LedgerColumn("name", TEXT, "readable name of the run"),
+    LedgerColumn("model", TEXT, "model that was trained"),
+    LedgerColumn("start", INSTANT, "inclusive start"),
+    LedgerColumn("end", INSTANT, "exclusive end"),
+    LedgerColumn("tokens", QUANTITY, "tokens consumed by all ranks together"),
+    LedgerColumn("steps", QUANTITY, "steps"),
+    LedgerColumn("step_seconds_sum", QUANTITY, "time in these steps"),
+    LedgerColumn("useful_seconds", QUANTITY, "wall time that made lasting progress"),
+    LedgerColumn("lost_seconds", QUANTITIES, "the rest by cause, as core/token_usage.py names them"),
+    LedgerColumn("loss", QUANTITY, "last loss"),
+    LedgerColumn("flops_per_token", QUANTITY, "floating point operations per token, as the log says"),
+    LedgerColumn("checkpoints", QUANTITY, "checkpoints saved"),
+    LedgerColumn("last_checkpoint_step", "BIGINT", "step of the last of them"),
+    LedgerColumn("checkpoint_used", "BOOLEAN", "whether a checkpoint was ever restored or served"),
+    LedgerColumn("discarded", "BOOLEAN", "whether the run's result was thrown away"),
+    *_PARTITIONS,
+)
+# Who held what; charges are allocated by these.
+HOLDING_TABLES: Final[Mapping[str, tuple[LedgerColumn, ...]]] = {
     "job": JOB,
     "node_interval": NODE_INTERVAL,
     "usage_interval": USAGE_INTERVAL,
 }
+TELEMETRY_TABLES: Final[Mapping[str, tuple[LedgerColumn, ...]]] = {
+    **HOLDING_TABLES,
+    "token_interval": TOKEN_INTERVAL,
+    "training_interval": TRAINING_INTERVAL,
+}
+_TABLE_OF: Final[Mapping[type, str]] = {
+    Job: "job",
+    NodeInterval: "node_interval",
+    UsageInterval: "usage_interval",
+    TokenInterval: "token_interval",
+    TrainingInterval: "training_interval",
+}
 
 
-def table_of(record: Job | NodeInterval | UsageInterval) -> str:
+def table_of(record: Record) -> str:
     """Name of the table that a record goes into."""
-    if isinstance(record, Job):
-        return "job"
-    return "node_interval" if isinstance(record, NodeInterval) else "usage_interval"
+    return _TABLE_OF[type(record)]
 
 
-def values_of(record: Job | NodeInterval | UsageInterval) -> dict[str, Any]:
+def values_of(record: Record) -> dict[str, Any]:
     """Return a record's values by column, without the partition columns."""
     if isinstance(record, Job):
         found = record.dimensions
@@ -115,7 +191,8 @@ def values_of(record: Job | NodeInterval | UsageInterval) -> dict[str, Any]:
             "share_denominator": share.denominator if share is not None else None,
         }
         return {name: parts[name] if name in parts else getattr(record, name) for name in names}
-    return {name: dict(record.labels) if name == "labels" else getattr(record, name) for name in names}
+    found_values = ((name, getattr(record, name)) for name in names)
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found_values}
 
 
 def columns_of(table: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from gpuledger.config import AllocationSection
-from gpuledger.core.usage_tables import TELEMETRY_TABLES
+from gpuledger.core.usage_tables import HOLDING_TABLES
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.models.allocation import METHOD
 from gpuledger.pipeline.store import Store
@@ -92,7 +92,7 @@ def covers(source: str, period: str, day: str) -> bool:
 def _telemetry(store: Store) -> dict[str, list[str]]:
     """Return the data files of telemetry by UTC day, each as `<table>/<file>`."""
     found: dict[str, list[str]] = {}
-    for table in TELEMETRY_TABLES:
+    for table in HOLDING_TABLES:
         for file in store.files(table):
             found.setdefault(unit_of(file)[1], []).append(f"{table}/{file.rpartition('/')[2]}")
     return found

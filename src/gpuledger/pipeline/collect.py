@@ -40,6 +40,8 @@ _KEYS: Final = {
     "job": ("job_id",),
     "node_interval": ("cluster", "node"),
     "usage_interval": ("cluster", "pod_uid"),
+    "token_interval": ("cluster", "namespace", "pod", "deployment", "model"),
+    "training_interval": ("run_id",),
 }
 
 

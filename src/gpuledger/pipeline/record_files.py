@@ -1,7 +1,6 @@
 """Files of telemetry records: typed, checked row by row, and cut at midnights UTC.
 
-A folder has `job…`, `node_interval…` and `usage_interval…` files or folders, Parquet, CSV or JSON lines, with the
-columns of `core/usage_tables.py`; optional columns may be missing. A row that can't be right is dropped and counted
+A folder has files or folders that are named after their table, Parquet, CSV or JSON lines, with the columns of `core/usage_tables.py`; optional columns may be missing. A row that can't be right is dropped and counted
 under the diagnostic `record-dropped`; the others go on. All of it is SQL: a file of any length takes the same memory.
 """
 
@@ -13,17 +12,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, cast
 
 from gpuledger.core.contracts import Delivery, FileConnector, SourceFile, Tree
-from gpuledger.core.usage_tables import TELEMETRY_TABLES, columns_of
+from gpuledger.core.usage_tables import QUANTITIES, TELEMETRY_TABLES, columns_of
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError
-from gpuledger.focus.schema import INSTANT, PARTITION_COLUMNS, QUANTITY, TAGS, TEXT, quoted
+from gpuledger.focus.schema import INSTANT, MONEY, PARTITION_COLUMNS, QUANTITY, TAGS, TEXT, quoted
 from gpuledger.pipeline import native
 from gpuledger.pipeline.store import DataFile
-from gpuledger.telemetry.records import DEFAULTS, REQUIRED, TYPE, WORDS
+from gpuledger.telemetry.records import DEFAULTS, REQUIRED, SIGNED, TYPE, WORDS
 
-TABLES: Final = ("job", "node_interval", "usage_interval")
-_INTERVALS: Final = ("node_interval", "usage_interval")
+# In the order in which they are stored: a delivery is complete once the last one has it.
+TABLES: Final = ("job", "node_interval", "token_interval", "training_interval", "usage_interval")
+INTERVALS: Final = TABLES[1:]
 _SUFFIXES: Final = (".parquet", ".csv", ".csv.gz", ".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")  # fmt: skip
 _TIMES: Final = ("TIMESTAMP", "DATE")
 _EPOCH: Final = date(1970, 1, 1)
@@ -81,7 +81,7 @@ def by_table(tree: Tree) -> dict[str, list[SourceFile]]:
         raise SourceError(
             "no record files here",
             where=tree.location,
-            hint="They are called job*, node_interval* or usage_interval*, and end in .parquet, .csv or .jsonl.",
+            hint=f"They are called {'*, '.join(TABLES)}*, and end in .parquet, .csv or .jsonl.",
         )
     return found
 
@@ -145,7 +145,7 @@ def _survey(con: duckdb.Connection, table: str, told: list[Diagnostic]) -> Check
 
 def measure(con: duckdb.Connection, checked: Checked) -> None:
     """Count `good_<table>`, and see which days its intervals touch."""
-    if checked.table in _INTERVALS:
+    if checked.table in INTERVALS:
         first, last = f"epoch_us(start) // {_DAY}", f'(epoch_us("end") - 1) // {_DAY}'
         times = f"min({first}), max({last}), coalesce(bool_or({first} <> {last}), false)"
     else:
@@ -172,6 +172,7 @@ def _typed(raw: str, kind: str, target: str) -> str:
     text = raw if kind == TEXT else f"{raw}::VARCHAR"
     whole = kind.endswith("INT") or kind == "INTEGER"
     nested = kind.startswith(("MAP(", "STRUCT("))
+    tags = f"tag_map(to_json({raw})::VARCHAR)" if nested else f"tag_map({text})"
     ways = {
         TEXT: f"nullif({text}, '')",
         INSTANT: f"{raw}::{INSTANT}" if kind.startswith(_TIMES) else f"instant({text})",
@@ -179,7 +180,9 @@ def _typed(raw: str, kind: str, target: str) -> str:
         QUANTITY: f"TRY_CAST({raw} AS {QUANTITY})"
         if whole or kind.startswith("DECIMAL")
         else f"quantity({text})",
-        TAGS: f"tag_map(to_json({raw})::VARCHAR)" if nested else f"tag_map({text})",
+        MONEY: f"TRY_CAST({raw} AS {MONEY})" if whole or kind.startswith("DECIMAL") else f"money({text})",
+        TAGS: tags,
+        QUANTITIES: f"TRY(CAST({tags} AS {QUANTITIES}))",
     }
     if target == "BIGINT" and not whole:
         return f"TRY_CAST(regexp_extract({text}, '^[+-]?[0-9]+(?:[.]0*)?$') AS BIGINT)"
@@ -195,7 +198,7 @@ def _problems(table: str, kinds: Mapping[str, str], types: Mapping[str, str]) ->
     for name, kind in kinds.items():
         raw, value = quoted("_raw_" + name), quoted(name)
         if kind not in (TEXT, types[name]):
-            empty = f" AND {raw}::VARCHAR NOT IN ('{{}}', '[]', '')" if kind == TAGS else ""
+            empty = f" AND {raw}::VARCHAR NOT IN ('{{}}', '[]', '')" if kind in {TAGS, QUANTITIES} else ""
             if kind != INSTANT or not types[name].startswith(_TIMES):
                 yield branch(
                     f"{raw} IS NOT NULL AND {value} IS NULL{empty}", "unreadable", name, f"{raw}::VARCHAR"
@@ -209,9 +212,9 @@ def _problems(table: str, kinds: Mapping[str, str], types: Mapping[str, str]) ->
             )
     for name, kind in kinds.items():
         least = "1" if name == "attempt" else "0"
-        if kind in {QUANTITY, "BIGINT"} and not name.startswith("share_"):
+        if kind in {QUANTITY, "BIGINT"} and not name.startswith("share_") and name not in SIGNED:
             yield branch(f"{quoted(name)} < {least}", "negative", name, f"{quoted(name)}::VARCHAR")
-    if table in _INTERVALS:
+    if table in INTERVALS:
         both = "concat(start, ' to ', \"end\")"
         yield branch('start >= "end"', "order", "end", both)
         long = f'NOT isfinite(start) OR NOT isfinite("end") OR epoch_us("end") - epoch_us(start) > {_LONGEST * _DAY}'

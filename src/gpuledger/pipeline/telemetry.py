@@ -1,7 +1,7 @@
 """Telemetry into the ledger: records from a program or from files, stored by UTC day, each day replaced as a whole.
 
-A unit is (source, day, delivery). Its three tables are committed one after the other, usage last: what a delivery
-says of itself is complete once the last of its tables has it.
+A unit is (source, day, delivery). Its tables are committed one after the other, usage last: what a delivery says of
+itself is complete once the last of its tables has it.
 """
 
 import csv
@@ -15,8 +15,8 @@ from os import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from gpuledger.core.usage import Job, NodeInterval, UsageInterval
-from gpuledger.core.usage_tables import columns_of, table_of, values_of
+from gpuledger.core.usage import UsageInterval
+from gpuledger.core.usage_tables import HOLDING_TABLES, Record, columns_of, table_of, values_of
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import ConflictError, SourceError
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from gpuledger.core.contracts import Tree
     from gpuledger.pipeline.ledger import Ledger
 
-Record = Job | NodeInterval | UsageInterval
 _SHARES: Final = ("share_numerator", "share_denominator")
 _REMEMBERED: Final = 10_000
 _SCRATCH: Final = "FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 122880"
@@ -73,9 +72,7 @@ class Spool:
             row[self._start], row[self._end] = times[record.start], times[record.end]
         else:
             table, values = table_of(record), values_of(record)
-            labels = values["labels"]
-            values["labels"] = json.dumps(labels, ensure_ascii=False) if labels else None
-            row = [values[name] for name in self._columns[table]]
+            row = [_cell(values[name]) for name in self._columns[table]]
         if table not in self._write:
             self._open(table)
         self._write[table](row)
@@ -131,6 +128,12 @@ class Spool:
             handle.close()
         self._files.clear()
         self._write.clear()
+
+
+def _cell(value: Any) -> Any:  # noqa: ANN401 - whatever a record holds
+    if not isinstance(value, Mapping):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str) if value else None
 
 
 def _order(table: str) -> list[str]:
@@ -207,6 +210,13 @@ def store_spool(  # noqa: PLR0913 - keywords say what a delivery is
     try:
         checked: dict[str, Checked] = {}
         for table in TABLES:
+            # Tables that this source never told of are left alone.
+            if (
+                table not in HOLDING_TABLES
+                and not spool.rows[table]
+                and not store.files(table, source=source)
+            ):
+                continue
             checked[table] = spool.load(con, table, source)
             if beside is not None:
                 beside(con, checked[table])
@@ -225,7 +235,7 @@ def _write(
     """Write the good rows of the days; without days, of all that the intervals touch, or else of the jobs' times."""
     within = (min(days), max(days)) if days else None
     files: dict[str, list[DataFile]] = {}
-    for table in ("usage_interval", "node_interval"):
+    for table in record_files.INTERVALS:
         if table in checked:
             files[table] = record_files.write_intervals(con, checked[table], scratch / table, within)
     if "job" in checked:

@@ -5,6 +5,7 @@
   in rows that nobody split). Σ allocated = Σ cost_and_usage at any moment: parts whose origin is no longer in the
   ledger, because the bill was restated or the estimate replaced, are left out, and the charge itself is there.
 - `jobs`: one row per job, what was last said of it.
+- `tokens`: rows of `token_interval`, where a missing job is the one that held the pod then, if that was a single one.
 - every other table under its own name.
 
 The key of a charge (x_OriginChargeId of its parts) is `<data file>:<row in it>`: data files never change, and a
@@ -55,6 +56,27 @@ def define(con: duckdb.Connection, files: Files) -> None:
         )
     con.execute(f"CREATE VIEW allocated AS {_allocated(con, files)}")
     con.execute(f"CREATE VIEW jobs AS {latest_jobs()}")
+    con.execute(f"CREATE VIEW tokens AS {_with_jobs()}")
+
+
+def _with_jobs() -> str:
+    """SQL of token intervals with the job of their pod. Pods of one name may follow each other, as those of a stateful set do."""
+    known = "cluster IS NOT NULL AND pod IS NOT NULL"
+    place = "cluster, coalesce(namespace, '') AS space, pod"
+    match = "p.cluster = t.cluster AND p.space = coalesce(t.namespace, '') AND p.pod = t.pod"
+    then = 'list_filter(p.held, lambda h: h.first < t."end" AND h.last > t.start)'
+    return f"""
+        WITH asked AS (SELECT DISTINCT {place} FROM token_interval WHERE job_id IS NULL AND {known}),
+        held AS (
+            SELECT {place}, job_id, min(start) AS first, max("end") AS last FROM usage_interval
+            WHERE {known} AND (cluster, coalesce(namespace, ''), pod) IN (SELECT (cluster, space, pod) FROM asked)
+            GROUP BY ALL
+        ),
+        pods AS (
+            SELECT cluster, space, pod, list({{'job_id': job_id, 'first': first, 'last': last}}) AS held FROM held GROUP BY ALL
+        )
+        SELECT t.* REPLACE (coalesce(t.job_id, CASE WHEN len({then}) = 1 THEN {then}[1].job_id END) AS job_id)
+        FROM token_interval AS t LEFT JOIN pods AS p ON {match} AND t.job_id IS NULL"""
 
 
 def keyed(con: duckdb.Connection, files: Files, name: str = "keyed_cost") -> str:
