@@ -67,9 +67,7 @@ def _pool(pool: Pool, values: Mapping[str, int]) -> tuple[list[str], int]:
             units, what = units // pool.per_unit, "instances"
         if free := pool.idle // pool.per_unit:
             paid = max(units - free, 0)
-            told.append(
-                f"{units:,} {what} − {free:,} that idle commitments pay anyway = {paid:,}, not below 0"
-            )
+            told.append(f"{units:,} {what} − {free:,} that are paid for anyway = {paid:,}, not below 0")
             units = paid
     told.append(_time(values, seconds))
     cost = cost_of(units, values["price"], seconds)
@@ -78,9 +76,16 @@ def _pool(pool: Pool, values: Mapping[str, int]) -> tuple[list[str], int]:
     if pool.lease_usd is not None and cost > pool.lease_usd:
         cost = pool.lease_usd
         told.append(f"loss = at most the dollar lease = {money(cost)}")
-    extra = [(word, values.get(f"{word}_usd", 0)) for word in ("storage", "egress")]
-    if any(amount for _, amount in extra):
-        said = " + ".join(f"{word} {money(amount)}" for word, amount in extra if amount)
+    extra = []
+    for word in ("storage", "egress"):
+        if rate := values.get(f"{word}_usd_per_hour", 0):
+            amount = cost_of(1, rate, seconds)
+            told.append(f"{word} = {price(rate)} an hour × {duration_text(seconds)} = {money(amount)}")
+            extra.append((word, amount))
+        if amount := values.get(f"{word}_usd", 0):
+            extra.append((f"{word} once" if rate else word, amount))
+    if extra:
+        said = " + ".join(f"{word} {money(amount)}" for word, amount in extra)
         whole = cost + sum(amount for _, amount in extra)
         told.append(f"loss = {money(cost)} + {said} = {money(whole)}")
         cost = whole

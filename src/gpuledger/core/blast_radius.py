@@ -5,7 +5,7 @@ Money is in millionths of a dollar, time in seconds. Per pool and draw:
     gpus  = min(gpus asked for, quota, autoscaler maximum, obtainable, lease cap)
     units = gpus ÷ GPUs per priced unit (1, or those of an instance), without those that idle commitments already pay
     time  = min(job limit, detect + respond, until someone looks)
-    loss  = min(units × price × time, dollar lease) + storage + egress
+    loss  = min(units × price × time, dollar lease) + (storage + egress an hour) × time + storage + egress
 
 *Same mistake*: all pools go wrong at once, and inputs of one kind share their draws. *Independent*: every input of every
 pool is drawn for itself; each pool still goes wrong. A quantile is the draw of that rank, so it is exact money.
@@ -13,17 +13,22 @@ pool is drawn for itself; each pool still goes wrong. A quantile is the draw of 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, overload
 
 from gpuledger.core.draws import HOUR, Dist, draws, fixed
 from gpuledger.errors import UsageError
 
+if TYPE_CHECKING:
+    from gpuledger.core.draws import Ints
+
+    Column = int | Ints
+
 Kind = Literal["gpu", "tokens"]
-Column = int | list[int]
 
 COUNTS: Final = ("gpus", "quota", "autoscaler_max", "obtainable", "lease_cap")
 TIMES: Final = ("max_hours", "detect", "respond", "look")
 SUMS: Final = ("storage_usd", "egress_usd")
+RATES: Final = ("storage_usd_per_hour", "egress_usd_per_hour")
 LIMIT: Final = 5_000_000_000_000_000  # 5 billion dollars: every sum stays exact in a browser's doubles
 SAMPLES: Final = 10_000
 MAX_SAMPLES: Final = 200_000
@@ -33,8 +38,8 @@ MAX_SAMPLES: Final = 200_000
 class Pool:
     """What one mistake can start, and what ends it.
 
-    `inputs` has 'gpus' and 'price' (millionths of a dollar per unit and hour), and any other of COUNTS, TIMES and SUMS;
-    an absent one limits nothing and costs nothing. `per_unit` is the GPUs of one priced unit, `idle` GPUs that are paid
+    `inputs` has 'gpus' and 'price' (millionths of a dollar per unit and hour), and any other of COUNTS, TIMES, SUMS
+    and RATES; an absent one limits nothing and costs nothing. `per_unit` is the GPUs of one priced unit, `idle` GPUs that are paid
     for anyway, `lease_usd` the most that its hours may cost (None: no dollar limit).
     """
 
@@ -114,10 +119,10 @@ class Radius:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Draws of a pool's inputs: a list where the input is uncertain, else its one value."""
+    """Draws of a pool's inputs: an array where the input is uncertain, else its one value."""
 
     pool: Pool
-    columns: Mapping[str, Column]
+    columns: "Mapping[str, Column]"
 
 
 def assess(
@@ -126,25 +131,23 @@ def assess(
     """Compute losses and what each guardrail removes. Raises UsageError for pools that nothing ends or that are absurd."""
     check(pools)
     drawn = [_draw(pool, str(seed), samples) for pool in pools]
-    losses = [_spread(loss(one, NONE), samples) for one in drawn]
-    total = [sum(row) for row in zip(*losses, strict=True)]
+    losses = [loss(one, NONE) for one in drawn]
+    total = sum(losses)
     same = quantiles(total)
     if len(pools) == 1:
         independent = same
     else:
         apart = [_draw(pool, f"{seed}/{pool.name}", samples) for pool in pools]
-        independent = quantiles(_sum([loss(one, NONE) for one in apart], samples))
+        independent = quantiles(sum(loss(one, NONE) for one in apart))
     worst = [_worst(pool) for pool in pools]
-    results = [
-        _result(one, column, costs, samples) for one, column, costs in zip(drawn, losses, worst, strict=True)
-    ]
+    results = [_result(one, column, costs) for one, column, costs in zip(drawn, losses, worst, strict=True)]
     rails = list(guardrails)
-    told = [_removes(rail, drawn, same, samples) for rail in rails]
+    told = [_removes(rail, drawn, same) for rail in rails]
     told.sort(key=lambda one: (-one.removes_p99, -one.removes_p50))
-    together = _removes(combined(rails), drawn, same, samples) if len(rails) > 1 else None
+    together = _removes(combined(rails), drawn, same) if len(rails) > 1 else None
     cases = {
-        "P50": [_values(one, total.index(same.p50)) for one in drawn],
-        "P99": [_values(one, total.index(same.p99)) for one in drawn],
+        "P50": [_values(one, _place(total, same.p50)) for one in drawn],
+        "P99": [_values(one, _place(total, same.p99)) for one in drawn],
         "worst case": [{name: dist.highest for name, dist in pool.inputs.items()} for pool in pools],
     }
     return Radius(results, same, independent, sum(worst), told, together, cases)
@@ -164,9 +167,11 @@ def check(pools: Sequence[Pool]) -> None:
                 where=f"pool {pool.name}, max_hours",
                 hint="Give max_hours=…, --detect, or --calendar weekend.",
             )
-    if sum(_worst(replace(pool, lease_usd=None)) for pool in pools) > LIMIT:
+    whole = [_highest(replace(pool, lease_usd=None)) for pool in pools]
+    burn = (paid_units(one, NONE) * one.columns["price"] for one in whole)
+    if max(sum(loss(one, NONE) for one in whole), sum(burn)) > LIMIT:
         raise UsageError(
-            "the worst case is above 5 billion dollars",
+            "the worst case, or what an hour of it costs, is above 5 billion dollars",
             where=f"pool {max(pools, key=_worst).name}",
             hint="Check counts, price and hours.",
         )
@@ -182,54 +187,55 @@ def combined(rails: Sequence[Guardrail]) -> Guardrail:
     return Guardrail("all of them", **limits)
 
 
-def loss(drawn: Drawn, rail: Guardrail) -> Column:
+def loss(drawn: Drawn, rail: Guardrail) -> "Column":
     """Return the loss of each draw of a pool under a guardrail."""
-    pool, columns = drawn.pool, drawn.columns
-    units, seconds = paid_units(drawn, rail), time(drawn, rail)
-    lease = least(pool.lease_usd, rail.lease_usd)
-    parts = [
-        units, columns["price"], seconds, lease, columns.get("storage_usd", 0), columns.get("egress_usd", 0)
-    ]  # fmt: skip
-    count = next((len(part) for part in parts if isinstance(part, list)), None)
-    if count is None:
-        return next(iter(_losses([[part] for part in parts])))
-    return list(_losses([[part] * count if not isinstance(part, list) else part for part in parts]))
+    columns, seconds = drawn.columns, time(drawn, rail)
+    cost = cost_of(paid_units(drawn, rail), columns["price"], seconds)
+    lease = least(drawn.pool.lease_usd, rail.lease_usd)
+    if lease is not None:
+        cost = _least([cost, lease])
+    for name in RATES:
+        if name in columns:
+            cost = cost + cost_of(1, columns[name], seconds)
+    for name in SUMS:
+        if name in columns:
+            cost = cost + columns[name]
+    return cost
 
 
-def _losses(parts: Sequence[Sequence[Any]]) -> Iterable[int]:
-    for units, price, seconds, lease, storage, egress in zip(*parts, strict=True):
-        cost = cost_of(units, price, seconds)
-        yield (cost if lease is None or cost < lease else lease) + storage + egress
-
-
-def cost_of(units: int, price: int, seconds: int) -> int:
+@overload
+def cost_of(units: int, price: int, seconds: int) -> int: ...
+@overload
+def cost_of(units: "Column", price: "Column", seconds: "Column") -> "Column": ...
+def cost_of(units: "Column", price: "Column", seconds: "Column") -> "Column":
     """Return units × price per hour × time, rounded half up to a millionth of a dollar."""
-    hours, rest = divmod(units * seconds, HOUR)
-    return price * hours + (price * rest + HOUR // 2) // HOUR
+    whole = units * seconds
+    hours = whole // HOUR
+    return price * hours + (price * (whole - hours * HOUR) + HOUR // 2) // HOUR
 
 
-def gpus(drawn: Drawn, rail: Guardrail) -> Column:
+def gpus(drawn: Drawn, rail: Guardrail) -> "Column":
     """Return how many GPUs can be started."""
     columns, counts = drawn.columns, [drawn.columns[name] for name in COUNTS if name in drawn.columns]
     if drawn.pool.kind == "gpu":
         for name, percent in (("quota", rail.quota_percent), ("autoscaler_max", rail.autoscaler_percent)):
             if percent is not None:
-                counts.append(_part(columns.get(name, columns["gpus"]), percent))
+                counts.append(columns.get(name, columns["gpus"]) * percent // 100)
         if rail.lease_cap is not None:
             counts.append(rail.lease_cap)
     return _least(counts)
 
 
-def paid_units(drawn: Drawn, rail: Guardrail) -> Column:
+def paid_units(drawn: Drawn, rail: Guardrail) -> "Column":
     """Return how many priced units are paid for because of the mistake."""
     size, free = drawn.pool.per_unit, drawn.pool.idle // drawn.pool.per_unit
     count = gpus(drawn, rail)
-    if isinstance(count, int):
-        return max(count // size - free, 0)
-    return count if (size, free) == (1, 0) else [max(one // size - free, 0) for one in count]
+    if size > 1:
+        count = count // size
+    return count if free == 0 else -_least([free - count, 0])
 
 
-def time(drawn: Drawn, rail: Guardrail) -> Column:
+def time(drawn: Drawn, rail: Guardrail) -> "Column":
     """Return how many seconds the mistake lasts."""
     columns = drawn.columns
     ends = [columns[name] for name in ("max_hours", "look") if name in columns]
@@ -238,7 +244,7 @@ def time(drawn: Drawn, rail: Guardrail) -> Column:
     detect += [] if rail.detect is None else [rail.detect]
     if detect:
         respond = [columns.get("respond", 0)] + ([] if rail.respond is None else [rail.respond])
-        ends.append(_added(_least(detect), _least(respond)))
+        ends.append(_least(detect) + _least(respond))
     return _least(ends)
 
 
@@ -247,11 +253,15 @@ def least(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else min(one, other)
 
 
-def quantiles(values: Sequence[int]) -> Quantiles:
+def quantiles(values: "Column") -> Quantiles:
     """Return the values of rank ⌈q × n⌉."""
-    ranked = sorted(values)
-    p50, p90, p99 = (ranked[(percent * len(ranked) + 99) // 100 - 1] for percent in (50, 90, 99))
-    return Quantiles(p50, p90, p99)
+    if isinstance(values, int):
+        return Quantiles(values, values, values)
+    import numpy as np
+
+    ranks = [(percent * len(values) + 99) // 100 - 1 for percent in (50, 90, 99)]
+    ranked = np.partition(values, ranks)
+    return Quantiles(*(int(ranked[rank]) for rank in ranks))
 
 
 def _draw(pool: Pool, stream: str, samples: int) -> Drawn:
@@ -261,69 +271,52 @@ def _draw(pool: Pool, stream: str, samples: int) -> Drawn:
     })  # fmt: skip
 
 
+def _highest(pool: Pool) -> Drawn:
+    certain = {name: fixed(dist.highest) for name, dist in pool.inputs.items()}
+    return Drawn(replace(pool, inputs=certain), {name: dist.points[0] for name, dist in certain.items()})
+
+
 def _worst(pool: Pool) -> int:
-    highest = Drawn(
-        replace(pool, inputs={name: fixed(dist.highest) for name, dist in pool.inputs.items()}),
-        {name: dist.highest for name, dist in pool.inputs.items()},
-    )
-    found = loss(highest, NONE)
-    assert isinstance(found, int)  # noqa: S101 - every input has one value
-    return found
+    return int(loss(_highest(pool), NONE))
 
 
-def _result(drawn: Drawn, losses: list[int], worst: int, samples: int) -> PoolResult:
-    units = _spread(paid_units(drawn, NONE), samples)
-    price = _spread(drawn.columns["price"], samples)
+def _result(drawn: Drawn, losses: "Column", worst: int) -> PoolResult:
     return PoolResult(
         drawn.pool,
-        0 if drawn.pool.kind == "tokens" else quantiles(_spread(gpus(drawn, NONE), samples)).p50,
-        quantiles(_spread(time(drawn, NONE), samples)).p50,
-        quantiles([one * each for one, each in zip(units, price, strict=True)]).p50,
+        0 if drawn.pool.kind == "tokens" else quantiles(gpus(drawn, NONE)).p50,
+        quantiles(time(drawn, NONE)).p50,
+        quantiles(paid_units(drawn, NONE) * drawn.columns["price"]).p50,
         quantiles(losses),
         worst,
     )
 
 
-def _removes(rail: Guardrail, drawn: Sequence[Drawn], same: Quantiles, samples: int) -> GuardrailResult:
-    left = quantiles(_sum([loss(one, rail) for one in drawn], samples))
+def _removes(rail: Guardrail, drawn: Sequence[Drawn], same: Quantiles) -> GuardrailResult:
+    left = quantiles(sum(loss(one, rail) for one in drawn))
     return GuardrailResult(rail, same.p50 - left.p50, same.p99 - left.p99, left)
+
+
+def _place(values: "Column", wanted: int) -> int:
+    """Return the first draw that has a value."""
+    return 0 if isinstance(values, int) else int((values == wanted).argmax())
 
 
 def _values(drawn: Drawn, index: int) -> dict[str, int]:
     return {
-        name: column if isinstance(column, int) else column[index] for name, column in drawn.columns.items()
+        name: column if isinstance(column, int) else int(column[index])
+        for name, column in drawn.columns.items()
     }
 
 
-def _sum(columns: Sequence[Column], samples: int) -> list[int]:
-    return [sum(row) for row in zip(*(_spread(column, samples) for column in columns), strict=True)]
+def _least(columns: "Sequence[Column]") -> "Column":
+    limit = min((column for column in columns if isinstance(column, int)), default=None)
+    arrays = [column for column in columns if not isinstance(column, int)]
+    if not arrays:
+        assert limit is not None  # noqa: S101 - there is always one at least
+        return limit
+    import numpy as np
 
-
-def _spread(column: Column, samples: int) -> list[int]:
-    return column if isinstance(column, list) else [column] * samples
-
-
-def _least(columns: Sequence[Column]) -> Column:
-    whole = [column for column in columns if isinstance(column, int)]
-    lists = [column for column in columns if isinstance(column, list)]
-    if not lists:
-        return min(whole)
-    found = lists[0] if len(lists) == 1 else list(map(min, *lists))
-    if not whole:
-        return found
-    limit = min(whole)
-    return [min(one, limit) for one in found]
-
-
-def _part(column: Column, percent: int) -> Column:
-    if isinstance(column, int):
-        return column * percent // 100
-    return [one * percent // 100 for one in column]
-
-
-def _added(one: Column, other: Column) -> Column:
-    if isinstance(one, int):
-        return one + other if isinstance(other, int) else [one + each for each in other]
-    if isinstance(other, int):
-        return [each + other for each in one]
-    return [left + right for left, right in zip(one, other, strict=True)]
+    found = arrays[0]
+    for other in arrays[1:]:
+        found = np.minimum(found, other)
+    return found if limit is None else np.minimum(found, limit)

@@ -1,8 +1,8 @@
-"""Uncertain whole numbers and their draws, the same to the last digit in Python and in a browser.
+"""Uncertain whole numbers and their draws, the same to the last digit in NumPy and in a browser.
 
 Every quantity is an integer of its unit's smallest part: seconds, cards, millionths of a dollar. A draw takes a
 32-bit number through the distribution's inverse, with nothing but + - × ÷ √ on IEEE doubles in a fixed order (all of
-which Python and JavaScript round alike), then rounds half up. `exp` and `ln` are therefore spelled out here.
+which NumPy and JavaScript round alike), then rounds half up. `exp` and `ln` are therefore spelled out here.
 
 The generator counts: draw i of a stream is `mix(key + i × 0x9E3779B9)` on 32 bits, `mix` being Chris Wellons's
 lowbias32 and `key` the mixed FNV-1a hash of the stream's name. So a draw depends on seed, name and number only, and
@@ -11,12 +11,18 @@ changing one input leaves the numbers behind all others as they were.
 
 import re
 from dataclasses import dataclass
-from math import floor, sqrt
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from gpuledger.errors import UsageError
 
-Unit = Literal["duration", "hours", "count", "usd"]
+if TYPE_CHECKING:  # a tenth of a second to import, for nothing where only texts are read
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+Unit = Literal["duration", "hours", "count", "tokens", "usd"]
 Shape = Literal["fixed", "uniform", "triangular", "lognormal"]
 
 MICRO: Final = 1_000_000
@@ -25,12 +31,14 @@ CEILINGS: Final[dict[str, int]] = {
     "duration": 366 * 24 * HOUR,
     "hours": 366 * 24 * HOUR,
     "count": 1_000_000,
+    "tokens": 1_000_000_000_000,
     "usd": 100_000_000 * MICRO,
 }
 _CEILING_WORDS: Final = {
     "duration": "a year",
     "hours": "8784 hours, a year",
     "count": "1000000",
+    "tokens": "a million millions",
     "usd": "100000000 dollars",
 }
 _MASK: Final = 0xFFFFFFFF
@@ -78,20 +86,23 @@ class Dist:
         """The largest value that can be drawn."""
         return _top(self.points) if self.shape == "lognormal" else self.points[-1]
 
-    def draw(self, share: float) -> int:
-        """Return the value below which that share (above 0, below 1) of all values lies."""
+    def draw(self, shares: "Floats") -> "Ints":
+        """Return, for each share (above 0, below 1), the value below which that share of all values lies."""
+        import numpy as np
+
         if self.is_fixed:
-            return self.points[0]
+            return np.full(len(shares), self.points[0], np.int64)
         if self.shape == "uniform":
             low, high = self.points
-            return floor(low + share * (high - low) + 0.5)
+            return _rounded(low + shares * (high - low))
         if self.shape == "triangular":
             low, mode, high = self.points
             width = high - low
-            if share < (mode - low) / width:
-                return floor(low + sqrt(share * width * (mode - low)) + 0.5)
-            return floor(high - sqrt((1 - share) * width * (high - mode)) + 0.5)
-        return min(_at(self.points, normal_quantile(share)), _top(self.points))
+            left = low + np.sqrt(shares * width * (mode - low))
+            right = high - np.sqrt((1 - shares) * width * (high - mode))
+            return _rounded(np.where(shares < (mode - low) / width, left, right))
+        found: Ints = np.minimum(_at(self.points, normal_quantile(shares)), _top(self.points))
+        return found
 
 
 def fixed(value: int) -> Dist:
@@ -99,89 +110,104 @@ def fixed(value: int) -> Dist:
     return Dist("fixed", (value,))
 
 
-def _at(points: tuple[int, ...], z: float) -> int:
+def _rounded(values: "Floats") -> "Ints":
+    import numpy as np
+
+    return np.floor(values + 0.5).astype(np.int64)
+
+
+def _at(points: tuple[int, ...], z: "Floats") -> "Ints":
     median, p90 = points
-    return floor(median * exp(z * (ln(p90 / median) / _P90)) + 0.5)
+    return _rounded(median * exp(z * (ln(p90 / median) / _P90)))
 
 
 def _top(points: tuple[int, ...]) -> int:
-    return _at(points, _P999)
+    import numpy as np
+
+    return int(_at(points, np.array([_P999]))[0])
 
 
-def ln(x: float) -> float:
-    """Natural logarithm of a positive number, by halving and the series of artanh."""
-    halvings = 0
-    while x > 1.5:  # noqa: PLR2004 - x ends in (0.75, 1.5], where the series is short
-        x /= 2
-        halvings += 1
-    while x <= 0.75:  # noqa: PLR2004
-        x *= 2
-        halvings -= 1
+def ln(x: "Floats | float") -> "Floats":
+    """Natural logarithm of positive numbers, by halving and the series of artanh."""
+    import numpy as np
+
+    part, halvings = np.frexp(x)  # part in [0.5, 1); the series is short for numbers in (0.75, 1.5]
+    doubled = part <= 0.75  # noqa: PLR2004
+    x = np.where(doubled, 2 * part, part)
     y = (x - 1) / (x + 1)
-    square, series = y * y, 0.0
+    square, series = y * y, np.zeros_like(y)
     for odd in range(23, 0, -2):
         series = series * square + 1 / odd
-    return 2 * y * series + halvings * _LN2
+    found: Floats = 2 * y * series + (halvings - doubled) * _LN2
+    return found
 
 
-def exp(x: float) -> float:
+def exp(x: "Floats | float") -> "Floats":
     """Exponential function, by halving and Taylor's series."""
-    doublings = floor(x / _LN2 + 0.5)
-    rest, series = x - doublings * _LN2, 1.0
+    import numpy as np
+
+    doublings = np.floor(x / _LN2 + 0.5)
+    rest, series = x - doublings * _LN2, np.ones_like(doublings)
     for term in range(14, 0, -1):
         series = 1 + series * rest / term
-    while doublings > 0:
-        series *= 2
-        doublings -= 1
-    while doublings < 0:
-        series /= 2
-        doublings += 1
-    return series
+    found: Floats = np.ldexp(series, doublings.astype(np.int64))
+    return found
 
 
-def normal_quantile(share: float) -> float:
-    """Return the quantile of the standard normal distribution for a share above 0 and below 1."""
-    if share < _TAIL:
-        q = sqrt(-2 * ln(share))
-        return _polynomial(_C, q) / _polynomial(_D, q)
-    if share > 1 - _TAIL:
-        q = sqrt(-2 * ln(1 - share))
-        return -(_polynomial(_C, q) / _polynomial(_D, q))
-    q = share - 0.5
+def normal_quantile(shares: "Floats") -> "Floats":
+    """Return quantiles of the standard normal distribution for shares above 0 and below 1."""
+    import numpy as np
+
+    q = shares - 0.5
     square = q * q
-    return _polynomial(_A, square) * q / _polynomial(_B, square)
+    found = _polynomial(_A, square) * q / _polynomial(_B, square)
+    low, high = shares < _TAIL, shares > 1 - _TAIL
+    q = np.sqrt(-2 * ln(shares[low]))
+    found[low] = _polynomial(_C, q) / _polynomial(_D, q)
+    q = np.sqrt(-2 * ln(1 - shares[high]))
+    found[high] = -(_polynomial(_C, q) / _polynomial(_D, q))
+    return found
 
 
-def _polynomial(coefficients: tuple[float, ...], x: float) -> float:
-    found = 0.0
+def _polynomial(coefficients: tuple[float, ...], x: "Floats") -> "Floats":
+    import numpy as np
+
+    found = np.zeros_like(x)
     for coefficient in coefficients:
         found = found * x + coefficient
     return found
 
 
-def _mix(x: int) -> int:
-    x = ((x ^ x >> 16) * 0x7FEB352D) & _MASK
-    x = ((x ^ x >> 15) * 0x846CA68B) & _MASK
-    return x ^ x >> 16
+def _mix(x: "NDArray[np.uint32]") -> "NDArray[np.uint32]":
+    import numpy as np
+
+    sixteen, fifteen = np.uint32(16), np.uint32(15)
+    x = (x ^ x >> sixteen) * np.uint32(0x7FEB352D)
+    x = (x ^ x >> fifteen) * np.uint32(0x846CA68B)
+    return x ^ x >> sixteen
 
 
 def stream_key(name: str) -> int:
     """Return the key of a stream of draws: the mixed FNV-1a hash of its name."""
+    import numpy as np
+
     key = 0x811C9DC5
     for byte in name.encode():
         key = ((key ^ byte) * 0x01000193) & _MASK
-    return _mix(key)
+    return int(_mix(np.array([key], np.uint32))[0])
 
 
-def shares(name: str, count: int) -> list[float]:
+def shares(name: str, count: int) -> "Floats":
     """Return the first `count` numbers of a stream, evenly spread, above 0 and below 1."""
-    key = stream_key(name)
-    return [(_mix((key + i * 0x9E3779B9) & _MASK) + 0.5) / 4294967296 for i in range(count)]
+    import numpy as np
+
+    numbers = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    return (_mix(numbers + np.uint32(stream_key(name))) + 0.5) / 4294967296
 
 
-def draws(dist: Dist, name: str, count: int) -> list[int]:
+def draws(dist: Dist, name: str, count: int) -> "Ints":
     """Return `count` draws of an uncertain number from the stream of that name."""
-    return [dist.draw(share) for share in shares(name, count)]
+    return dist.draw(shares(name, count))
 
 
 def parse(text: str, unit: Unit, where: str) -> Dist:
@@ -254,12 +280,14 @@ _WANTED: Final = {
     "duration": "a time of 0 or more",
     "hours": "a number of hours of 0 or more",
     "count": "a whole number of 0 or more",
+    "tokens": "a whole number of 0 or more",
     "usd": "an amount of dollars of 0 or more with at most 6 decimals",
 }
 _HINTS: Final = {
     "duration": "Write 90s, 15m, 2h, 1h30m or 2d.",
     "hours": "Write 11 or 1.5 (hours), or 90m, 11h, 2d.",
     "count": "Write digits only, such as 1600.",
+    "tokens": "Write digits only, such as 2000000.",
     "usd": "Write plain digits, such as 4.05: no sign, no exponent, no thousands separator.",
 }
 

@@ -14,28 +14,23 @@ from gpuledger.core.calendar import Unattended
 from gpuledger.core.draws import Dist, Unit, fixed, parse, value, write
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import UsageError
+from gpuledger.pipeline.blast_prices import KINDS, machine_price, token_price
 
 UNITS: Final[dict[str, Unit]] = {
     "gpus": "count", "quota": "count", "autoscaler_max": "count", "obtainable": "count", "lease_cap": "count",
     "max_hours": "hours", "detect": "duration", "respond": "duration", "look": "duration",
-    "storage_usd": "usd", "egress_usd": "usd", "price": "usd",
+    "storage_usd": "usd", "egress_usd": "usd", "storage_usd_per_hour": "usd", "egress_usd_per_hour": "usd", "price": "usd",
 }  # fmt: skip
 _INPUTS: Final = tuple(name for name in UNITS if name not in {"price", "gpus"})
 _TIMES: Final = ("max_hours", "detect", "respond", "look")
 GPU_KEYS: Final = (
-    "name", "gpus", "instances", "instance_type", "region", "gpus_per_instance", "usd_per_gpu_hour",
+    "name", "gpus", "instances", "instance_type", "region", "pricing", "gpus_per_instance", "usd_per_gpu_hour",
     "usd_per_instance_hour", *_INPUTS, "lease_usd", "idle_commitment_gpus",
 )  # fmt: skip
 TOKEN_KEYS: Final = (
-    "name",
-    "usd_per_hour",
-    "tokens_per_minute",
-    "usd_per_mtok",
-    "lease_usd",
-    "storage_usd",
-    "egress_usd",
-    *_TIMES,
-)
+    "name", "usd_per_hour", "tokens_per_minute", "usd_per_mtok", "model", "provider",
+    *(f"{kind}_tokens_per_minute" for kind in KINDS), "lease_usd", *core.SUMS, *core.RATES, *_TIMES,
+)  # fmt: skip
 RAIL_UNITS: Final[dict[str, Unit]] = {
     "detect": "duration", "respond": "duration", "max_hours": "hours", "look": "duration", "lease_cap": "count",
     "lease_usd": "usd", "quota_percent": "count", "autoscaler_percent": "count",
@@ -210,7 +205,11 @@ class _Resolver:
             idle = self._plain("idle_commitment_gpus", "count") or 0
         else:
             self.inputs["gpus"] = fixed(1)
-            self._token_price()
+            if "usd_per_hour" in self.values:
+                self._take("price", of="usd_per_hour")
+            else:
+                found = token_price(self.name, self.values, self.origins, self.shared.today)
+                self.inputs["price"], self.origins["price"] = found
         for key in _INPUTS:
             if key in self.values:
                 self._take(key)
@@ -219,10 +218,11 @@ class _Resolver:
         for key in ("gpus", "price", "max_hours"):
             if key in self.inputs and self.inputs[key].highest == 0:
                 raise self._error(key, "0 costs nothing", "Leave this pool out, or give what it really is.")
-        if self.inputs["price"].highest > PRICE_CEILING:
-            raise self._error(
-                "price", "above 100000 dollars an hour", "Prices are per GPU or instance and hour."
-            )
+        for key in ("price", *core.RATES):
+            if key in self.inputs and self.inputs[key].highest > PRICE_CEILING:
+                raise self._error(
+                    key, "above 100000 dollars an hour", "Prices are per GPU, instance or pool, and hour."
+                )
         return core.Pool(
             self.name, self.inputs, self.written.kind, size, idle, lease
         ), self.origins  # fmt: skip
@@ -288,64 +288,13 @@ class _Resolver:
         if len(keys) > 1:
             raise self._error("usd_per_gpu_hour", "the price is given twice", f"Leave out {keys[1]}.")
         if not keys:
-            self.inputs["price"] = self._catalogue(size)
+            found = machine_price(self.name, self.values, size, self.shared.today)
+            self.inputs["price"], self.origins["price"] = found
             return
         price = self._take("price", of=keys[0])
         if keys == ["usd_per_gpu_hour"] and size > 1:
             self.inputs["price"] = Dist(price.shape, tuple(point * size for point in price.points))
             self.origins["price"] = f"{self.origins[keys[0]]}: {self.values[keys[0]]} per GPU × {size}"
-
-    def _catalogue(self, size: int) -> Dist:
-        """Price of an instance from the dated price files; the pool is then of instances."""
-        if "instance_type" not in self.values:
-            raise self._error(
-                "usd_per_gpu_hour",
-                "no price is given",
-                "Give usd_per_gpu_hour=…, or instance_type=… and region=….",
-            )
-        from gpuledger.prices import gpu_type, load_prices, price_at
-
-        name, region = self.values["instance_type"], self.values.get("region")
-        point = price_at(name, region, self.shared.today)
-        if point is None or point.on_demand is None:
-            regions = sorted({one.region for one in load_prices() if one.instance_type == name.lower()})
-            known = f"Known regions: {', '.join(regions)}. " if regions else ""
-            raise self._error(
-                "region" if regions else "instance_type",
-                f"no price of {name} in {region or 'no region'} is known",
-                f"{known}Or give usd_per_instance_hour=….",
-            )
-        machine = gpu_type(name)
-        if machine is None or machine.gpu_count != size:
-            raise self._error(
-                "gpus_per_instance",
-                f"the price is of an instance with {machine.gpu_count if machine else 'unknown'} GPUs, not {size}",
-                "Give usd_per_instance_hour=….",
-            )
-        self.origins["price"] = (
-            f"price file {point.cloud}.csv, list price of {point.region} as of {point.as_of} ({point.source})"
-        )
-        return parse(format(point.on_demand, "f"), "usd", self._where("instance_type"))
-
-    def _token_price(self) -> None:
-        if "usd_per_hour" in self.values:
-            self._take("price", of="usd_per_hour")
-            return
-        if not {"tokens_per_minute", "usd_per_mtok"} <= set(self.values):
-            raise self._error(
-                "usd_per_hour", "no price is given", "Give usd_per_hour=…, or tokens_per_minute=… and usd_per_mtok=…."
-            )  # fmt: skip
-        told, where = self.values["tokens_per_minute"], self._where("tokens_per_minute")
-        if not re.fullmatch(r"[1-9][0-9]{0,11}", told):
-            raise UsageError(
-                f"{told!r} is not a whole number above 0", where=where, hint="Write digits only."
-            )
-        each = parse(self.values["usd_per_mtok"], "usd", self._where("usd_per_mtok"))
-        hourly = tuple((int(told) * 60 * point + 500_000) // 1_000_000 for point in each.points)
-        self.inputs["price"] = Dist(each.shape, hourly)
-        self.origins["price"] = (
-            f"{self.origins['tokens_per_minute']}: {told} tokens a minute × 60 × {self.values['usd_per_mtok']} USD per million"
-        )
 
     def _times(self) -> None:
         for key, (text, origin) in self.shared.times.items():

@@ -59,6 +59,16 @@ def token_prices(provider: str, models: Iterable[str]) -> Iterator[TokenPrice]:
                     yield TokenPrice(model, kind, above, since, price * scale)
 
 
+def provider_of(model: str) -> str | None:
+    """Return the catalogue's id of the provider that is known for a model, None for a model that it doesn't know."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        return get_snapshot().find_provider_model(model, None, None, None)[0].id
+    except LookupError:
+        return None
+
+
 def known(provider: str, models: Iterable[str]) -> set[str]:
     """Return those of the models that have a price."""
     return {price.model for price in token_prices(provider, models)}

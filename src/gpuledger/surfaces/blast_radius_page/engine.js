@@ -8,8 +8,11 @@ const BlastRadius = (() => {
   const UNITS = {
     gpus: "count", quota: "count", autoscaler_max: "count", obtainable: "count", lease_cap: "count", idle: "count",
     max_hours: "hours", detect: "duration", respond: "duration", look: "duration",
-    storage_usd: "usd", egress_usd: "usd", price: "usd", lease_usd: "usd",
+    storage_usd: "usd", egress_usd: "usd", storage_usd_per_hour: "usd", egress_usd_per_hour: "usd", price: "usd", lease_usd: "usd",
+    quota_percent: "count", autoscaler_percent: "count",
   };
+  const RATES = ["storage_usd_per_hour", "egress_usd_per_hour"], SUMS = ["storage_usd", "egress_usd"];
+  const MOST_AN_HOUR = 1e11;
   const CEILING = { duration: 31622400, hours: 31622400, count: 1e6, usd: 1e14 };
   const WANTED = {
     duration: "a time such as 15m, 2h or 1h30m", hours: "hours such as 11 or 90m",
@@ -24,7 +27,7 @@ const BlastRadius = (() => {
   // ---- draws -------------------------------------------------------------------------------------------------
   const polynomial = (coefficients, x) => {
     let found = 0;
-    for (const coefficient of coefficients) found = found * x + coefficient;
+    for (let i = 0; i < coefficients.length; i += 1) found = found * x + coefficients[i];
     return found;
   };
   const ln = (x) => {
@@ -64,8 +67,8 @@ const BlastRadius = (() => {
         ? Math.floor(low + Math.sqrt(share * width * (mode - low)) + 0.5)
         : Math.floor(high - Math.sqrt((1 - share) * width * (high - mode)) + 0.5);
     }
-    const top = highest(dist);
-    return (share) => Math.min(at(dist.points, normalQuantile(share)), top);
+    const top = highest(dist), [median, p90] = dist.points, spread = ln(p90 / median) / P90;
+    return (share) => Math.min(Math.floor(median * exp(normalQuantile(share) * spread) + 0.5), top);
   };
   const mix = (x) => {
     x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
@@ -86,18 +89,24 @@ const BlastRadius = (() => {
     }
     return found;
   };
-  const kept = new Map(); // moving one slider draws only that input anew
-  const draws = (dist, name, count) => {
-    const key = `${name}\n${count}\n${dist.shape}\n${dist.points}`;
+  // Moving one slider draws only that input anew. What is kept is bounded by how many numbers it is.
+  const kept = new Map();
+  let keptNumbers = 0;
+  const remembered = (key, count, make) => {
     let found = kept.get(key);
-    if (!found) {
-      if (kept.size > 200) kept.clear();
-      const of = inverse(dist);
-      found = shares(name, count).map(of);
+    if (found === undefined) {
+      if (keptNumbers > 4e6) { kept.clear(); keptNumbers = 0; }
+      found = make();
       kept.set(key, found);
+      keptNumbers += count;
     }
     return found;
   };
+  const draws = (dist, name, count) => remembered(`${name}\n${count}\n${dist.shape}\n${dist.points}`, count, () => {
+    const of = inverse(dist), found = shares(name, count);
+    for (let i = 0; i < count; i += 1) found[i] = of(found[i]);
+    return found;
+  });
 
   // ---- reading and writing -----------------------------------------------------------------------------------
   const fail = (message) => { throw new Error(message); };
@@ -174,7 +183,9 @@ const BlastRadius = (() => {
       }
     }
     for (const key of ["gpus", "price"]) if (!inputs[key]) throw Object.assign(new Error("needed"), { at: [pool.name, key] });
-    if (highest(inputs.price) > 1e11) throw Object.assign(new Error("above 100000 dollars an hour"), { at: [pool.name, "price"] });
+    for (const key of ["price", ...RATES]) {
+      if (inputs[key] && highest(inputs[key]) > MOST_AN_HOUR) throw Object.assign(new Error("above 100000 dollars an hour"), { at: [pool.name, key] });
+    }
     if (!inputs.max_hours && !inputs.detect && !inputs.look) {
       throw Object.assign(new Error("nothing ends it: give a job limit, a time to detect or until someone looks"), { at: [pool.name, "max_hours"] });
     }
@@ -247,15 +258,24 @@ const BlastRadius = (() => {
   };
   const loss = (of, rail, count) => {
     const lease = Math.min(of.pool.lease_usd ?? Infinity, rail.lease_usd ?? Infinity);
-    const extra = ["storage_usd", "egress_usd"].map((key) => of.columns[key] ?? 0);
-    const units = paid(of, rail, count), each = of.columns.price, ends = time(of, rail, count);
-    if ([units, each, ends, ...extra].every((part) => typeof part === "number")) {
-      return Math.min(costOf(units, each, ends), lease) + extra[0] + extra[1];
+    const units = paid(of, rail, count), ends = time(of, rail, count);
+    const price = of.columns.price;
+    let found;
+    if (typeof units === "number" && typeof price === "number" && typeof ends === "number") {
+      found = Math.min(costOf(units, price, ends), lease);
+    } else {
+      found = new Float64Array(count);
+      const [u, p, t] = [units, price, ends].map((part) => spread(part, count));
+      for (let i = 0; i < count; i += 1) {
+        const cost = costOf(u[i], p[i], t[i]);
+        found[i] = cost < lease ? cost : lease;
+      }
     }
-    const [u, p, t, s, e] = [units, each, ends, ...extra].map((part) => spread(part, count));
-    const found = new Float64Array(count);
-    for (let i = 0; i < count; i += 1) found[i] = Math.min(costOf(u[i], p[i], t[i]), lease) + s[i] + e[i];
-    return found;
+    const extra = [
+      ...RATES.filter((key) => key in of.columns).map((key) => column2(of.columns[key], ends, count, (each, long) => costOf(1, each, long))),
+      ...SUMS.filter((key) => key in of.columns).map((key) => of.columns[key]),
+    ];
+    return extra.reduce((whole, part) => column2(whole, part, count, (left, right) => left + right), found);
   };
   const spread = (each, count) => typeof each === "number" ? new Float64Array(count).fill(each) : each;
   const sum = (columns, count) => {
@@ -266,10 +286,30 @@ const BlastRadius = (() => {
     }
     return found;
   };
+  // Put the value of rank k at place k, no smaller one after it: Hoare's selection, far quicker than sorting.
+  const select = (values, k, low, high) => {
+    while (low < high) {
+      const a = values[low], b = values[(low + high) >> 1], c = values[high];
+      const pivot = a < b ? (b < c ? b : a < c ? c : a) : a < c ? a : b < c ? c : b;
+      let i = low, j = high;
+      while (i <= j) {
+        while (values[i] < pivot) i += 1;
+        while (values[j] > pivot) j -= 1;
+        if (i <= j) { const kept = values[i]; values[i] = values[j]; values[j] = kept; i += 1; j -= 1; }
+      }
+      if (k <= j) high = j; else if (k >= i) low = i; else return;
+    }
+  };
   const quantiles = (values) => {
     if (typeof values === "number") return { p50: values, p90: values, p99: values };
-    const ranked = Float64Array.from(values).sort();
-    const rank = (percent) => ranked[Math.floor((percent * ranked.length + 99) / 100) - 1];
+    const ranked = values.slice(), last = ranked.length - 1;
+    let low = 0;
+    const rank = (percent) => {
+      const k = Math.floor((percent * ranked.length + 99) / 100) - 1;
+      select(ranked, k, low, last);
+      low = k;
+      return ranked[k];
+    };
     return { p50: rank(50), p90: rank(90), p99: rank(99) };
   };
   const constant = (pool) => {
@@ -315,7 +355,7 @@ const BlastRadius = (() => {
       const free = Math.floor(pool.idle / pool.per_unit);
       if (free) {
         const rest = Math.max(units - free, 0);
-        told.push(`${group(units)} ${what} − ${group(free)} that idle commitments pay anyway = ${group(rest)}, not below 0`);
+        told.push(`${group(units)} ${what} − ${group(free)} that are paid for anyway = ${group(rest)}, not below 0`);
         units = rest;
       }
     }
@@ -326,10 +366,19 @@ const BlastRadius = (() => {
       cost = pool.lease_usd;
       told.push(`loss = at most the dollar lease = ${money(cost)}`);
     }
-    const extra = [["storage", values.storage_usd ?? 0], ["egress", values.egress_usd ?? 0]];
-    if (extra.some(([, amount]) => amount)) {
-      const whole = cost + extra[0][1] + extra[1][1];
-      const said = extra.filter(([, amount]) => amount).map(([word, amount]) => `${word} ${money(amount)}`).join(" + ");
+    const extra = [];
+    for (const word of ["storage", "egress"]) {
+      const rate = values[`${word}_usd_per_hour`] ?? 0, once = values[`${word}_usd`] ?? 0;
+      if (rate) {
+        const amount = costOf(1, rate, total);
+        told.push(`${word} = ${price(rate)} an hour × ${durationText(total)} = ${money(amount)}`);
+        extra.push([word, amount]);
+      }
+      if (once) extra.push([rate ? `${word} once` : word, once]);
+    }
+    if (extra.length) {
+      const whole = extra.reduce((sum, [, amount]) => sum + amount, cost);
+      const said = extra.map(([word, amount]) => `${word} ${money(amount)}`).join(" + ");
       told.push(`loss = ${money(cost)} + ${said} = ${money(whole)}`);
       cost = whole;
     }
@@ -354,17 +403,33 @@ const BlastRadius = (() => {
     return [...titles].flatMap(([text, names]) => [`${names.join(", ")}:`, ...text.split("\n")]);
   };
 
-  const assess = (model) => {
-    const pools = model.pools.map(read), count = model.samples, rails = model.guardrails;
+  const check = (pools) => {
     if (!pools.length) fail("add a pool");
     if (new Set(pools.map((pool) => pool.name)).size < pools.length) fail("two pools have the same name");
-    if (pools.reduce((total, pool) => total + worst({ ...pool, lease_usd: null }), 0) > LIMIT) fail("the worst case is above 5 billion dollars");
-    const all = pools.map((pool) => drawn(pool, `${model.seed}`, count));
-    const losses = all.map((of) => loss(of, {}, count));
-    const total = sum(losses, count), same = quantiles(total);
-    const apart = pools.length === 1 ? same : quantiles(sum(pools.map((pool) => loss(drawn(pool, `${model.seed}/${pool.name}`, count), {}, count)), count));
+    let whole = 0, burn = 0;
+    for (const pool of pools) {
+      const certain = { pool: { ...pool, lease_usd: null }, columns: constant(pool) };
+      whole += loss(certain, {}, 1);
+      burn += paid(certain, {}, 1) * certain.columns.price;
+    }
+    if (Math.max(whole, burn) > LIMIT) fail("the worst case, or what an hour of it costs, is above 5 billion dollars");
+  };
+  // What doesn't depend on other pools is kept by pool, so that moving one slider leaves the others' losses alone.
+  const lossOf = (of, stream, rail, count) => {
+    const { pool } = of;
+    const key = ["loss", stream, count, pool.kind, pool.per_unit, pool.idle, pool.lease_usd, JSON.stringify(pool.inputs), JSON.stringify({ ...rail, name: "" })].join("\n");
+    return remembered(key, count, () => loss(of, rail, count));
+  };
+  const assess = (model) => {
+    const pools = model.pools.map(read), count = model.samples, rails = model.guardrails;
+    check(pools);
+    const whole = (drawnPools, streams, rail) => sum(drawnPools.map((of, index) => lossOf(of, streams[index], rail, count)), count);
+    const together = pools.map(() => `${model.seed}`), apart = pools.map((pool) => `${model.seed}/${pool.name}`);
+    const all = pools.map((pool, index) => drawn(pool, together[index], count));
+    const total = whole(all, together, {}), same = quantiles(total);
+    const independent = pools.length === 1 ? same : quantiles(whole(pools.map((pool, index) => drawn(pool, apart[index], count)), apart, {}));
     const weigh = (rail) => {
-      const left = quantiles(sum(all.map((of) => loss(of, rail, count)), count));
+      const left = quantiles(whole(all, together, rail));
       return { name: rail.name, removes_p50: same.p50 - left.p50, removes_p99: same.p99 - left.p99, left };
     };
     const weighed = rails.map(weigh).sort((a, b) => b.removes_p99 - a.removes_p99 || b.removes_p50 - a.removes_p50);
@@ -373,16 +438,13 @@ const BlastRadius = (() => {
       ["P50", values(total.indexOf(same.p50))], ["P99", values(total.indexOf(same.p99))], ["worst case", pools.map(constant)],
     ];
     return {
-      pools: all.map((of, index) => {
-        const units = paid(of, {}, count);
-        return {
-          name: of.pool.name, gpus: of.pool.kind === "tokens" ? 0 : quantiles(gpus(of, {}, count)).p50,
-          seconds: quantiles(time(of, {}, count)).p50,
-          usd_per_hour: quantiles(column2(units, of.columns.price, count, (left, right) => left * right)).p50,
-          loss: quantiles(spread(losses[index], count)), worst: worst(of.pool),
-        };
-      }),
-      same, independent: apart, worst: pools.reduce((whole, pool) => whole + worst(pool), 0),
+      pools: all.map((of, index) => ({
+        name: of.pool.name, gpus: of.pool.kind === "tokens" ? 0 : quantiles(gpus(of, {}, count)).p50,
+        seconds: quantiles(time(of, {}, count)).p50,
+        usd_per_hour: quantiles(column2(paid(of, {}, count), of.columns.price, count, (left, right) => left * right)).p50,
+        loss: quantiles(lossOf(of, together[index], {}, count)), worst: worst(of.pool),
+      })),
+      same, independent, worst: pools.reduce((sum, pool) => sum + worst(pool), 0),
       guardrails: weighed, together: rails.length > 1 ? weigh(combined(rails)) : null, lines: lines(pools, cases), losses: total,
     };
   };
