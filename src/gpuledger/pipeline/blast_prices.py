@@ -133,7 +133,7 @@ def _model(pool: str, values: Mapping[str, str], rates: Mapping[str, Dist], toda
         )
     uncertain = [kind for kind, rate in rates.items() if not rate.is_fixed]
     certain = sum(
-        (_hourly(rates[kind].points[0], prices[kind].price) for kind in rates if kind not in uncertain)
+        _hourly(rates[kind].points[0], prices[kind].price) for kind in rates if kind not in uncertain
     )
     if len(uncertain) > 1 or (uncertain and certain and rates[uncertain[0]].shape == "lognormal"):
         raise UsageError(
