@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuledger.core.comments import pairs
 from gpuledger.telemetry.slurm import notation
 
 
@@ -157,7 +158,7 @@ def test_states(words: str | list[str], expected: tuple[str, str | None]) -> Non
     ],
 )
 def test_pairs_of_comments(text: str | None, expected: dict[str, str]) -> None:
-    assert notation.pairs(text) == expected
+    assert pairs(text) == expected
 
 
 def test_numbers_of_json() -> None:

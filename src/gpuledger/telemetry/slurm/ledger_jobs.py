@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from gpuledger.core import tags
+from gpuledger.core.comments import pairs
 from gpuledger.core.usage import Evidence, Job
-from gpuledger.telemetry.slurm import notation
 from gpuledger.telemetry.slurm.attempts import Place
 from gpuledger.telemetry.slurm.records import UNFINISHED, Allocation, Options
 
@@ -143,7 +143,7 @@ def _labels(record: Allocation) -> dict[str, str]:
         "reservation": record.reservation,
         "cancelled-by": record.cancelled_by or "",
     }
-    return {f"slurm/{name}": value for name, value in own.items() if value} | notation.pairs(record.comment)
+    return {f"slurm/{name}": value for name, value in own.items() if value} | pairs(record.comment)
 
 
 def _evidence(record: Allocation, options: Options) -> Iterator[tuple[str, Evidence]]:
@@ -152,7 +152,7 @@ def _evidence(record: Allocation, options: Options) -> Iterator[tuple[str, Evide
         ("slurm admin comment", record.admin_comment, _ADMIN),
         ("slurm comment", record.comment, _COMMENT),
     ):
-        yield from _of_pairs(notation.pairs(text), source, rank, own)
+        yield from _of_pairs(pairs(text), source, rank, own)
     fields: Mapping[str, str] = {
         "account": record.account,
         "user": record.user,

@@ -16,6 +16,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import IO, Any, Final
 
+from gpuledger.core.comments import pairs
 from gpuledger.core.sharing import mig_share
 from gpuledger.core.usage import NodeInterval
 from gpuledger.errors import SourceError
@@ -193,7 +194,7 @@ def intervals(
         start = max(start, datetime.fromtimestamp(machine.booted, UTC))
     if start >= end or _GONE & set(machine.states):
         return
-    told = notation.pairs(machine.extra)
+    told = pairs(machine.extra)
     extra = {name: next((told[key] for key in keys if key in told), None) for name, keys in _EXTRA.items()}
     instance_type = (
         machine.instance_type or extra["instance_type"] or next(filter(gpu_type, machine.features), None)
