@@ -1,0 +1,148 @@
+"""What an hour of a card costs: typed, of a file, of the load points, of the ledger's bills, or the lowest list price.
+
+The first that knows wins, and each price says where it is from. The lowest list price is a bound, said as such; prices
+of a contract are in the ledger. Unknown stays unknown.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gpuledger.core.windows import Window
+from gpuledger.engines import duckdb
+from gpuledger.errors import SourceError, UsageError
+from gpuledger.pipeline import load_points
+from gpuledger.pipeline.costs import Question, predicate
+from gpuledger.prices import accelerator, gpu_types, load_prices
+
+COLUMNS: Final = (
+    "hardware", "gpu_model", "gpus", "usd_per_gpu_hour", "usd_per_instance_hour", "cloud", "region", "instance_type", "as_of",
+)  # fmt: skip
+_MICRO: Final = Decimal("0.000001")
+
+
+class Price(NamedTuple):
+    """USD an hour of one card, where that is from, and what kind of cost it is: given, effective or list."""
+
+    usd_per_gpu_hour: Decimal
+    source: str
+    basis: str = "given"
+
+
+@dataclass(slots=True)
+class Prices:
+    """Prices by what they were typed for, by file and by bill; `day` is that of the list prices."""
+
+    day: date
+    typed: Mapping[str, Decimal] = field(default_factory=dict)
+    filed: Mapping[str, Price] = field(default_factory=dict)
+    billed: Mapping[str, Price] = field(default_factory=dict)
+
+    def of(self, hardware: str, gpu_model: str | None, told: Decimal | None = None) -> Price | None:
+        """Return the price of a card of some hardware; `told` is what the load points say."""
+        names = [key(hardware), *([key(gpu_model)] if gpu_model else [])]
+        for name in (hardware.casefold(), *names):
+            if name in self.typed:
+                return Price(self.typed[name], "typed")
+        for some in (
+            self.filed,
+            {key(hardware): Price(told, "load points")} if told is not None else {},
+            self.billed,
+        ):
+            for name in names:
+                if name in some:
+                    return some[name]
+        model = next(
+            (found.model for text in (gpu_model, hardware) if text and (found := accelerator(text))), None
+        )
+        return lowest_list_price(model, self.day) if model else None
+
+
+def key(name: str) -> str:
+    """Return what hardware is compared by: its accelerator's canonical name where one is known."""
+    found = accelerator(name)
+    return (found.model if found else name).strip().casefold()
+
+
+def typed_prices(texts: Sequence[str]) -> dict[str, Decimal]:
+    """Read HARDWARE=USD_PER_GPU_HOUR. Raises UsageError."""
+    found = {}
+    for text in texts:
+        name, equals, price = text.rpartition("=")
+        try:
+            value = Decimal(price.strip())
+        except InvalidOperation:
+            value = Decimal("NaN")
+        if not equals or not name.strip() or not value.is_finite() or value < 0:
+            raise UsageError(
+                f"can't read {text!r}",
+                where="--price",
+                hint="Write HARDWARE=USD, dollars an hour of one card: H100=2.95.",
+            )
+        found[name.strip().casefold()] = value
+        found.setdefault(key(name), value)
+    return found
+
+
+def filed_prices(path: Path, columns: Mapping[str, str]) -> dict[str, Price]:
+    """Read prices of a CSV, the lowest of each kind of card where there are several. Raises SourceError."""
+    found: dict[str, Price] = {}
+    for where, cells in load_points.table(path, columns, COLUMNS):
+        named = cells.get("hardware") or cells.get("gpu_model")
+        if named is None:
+            continue
+        price = load_points.number(cells, "usd_per_gpu_hour", where)
+        if price is None:
+            machine = load_points.number(cells, "usd_per_instance_hour", where)
+            cards = load_points.number(cells, "gpus", where)
+            if machine is None or not cards:
+                continue
+            price = machine / cards
+        label = " ".join(cells[name] for name in ("cloud", "region", "instance_type") if name in cells)
+        told = Price(price, f"{where}{f' {label}' if label else ''}")
+        if key(named) not in found or price < found[key(named)].usd_per_gpu_hour:
+            found[key(named)] = told
+    if not found:
+        raise SourceError(
+            "holds no prices", where=str(path),
+            hint=f"It needs gpu_model, and usd_per_gpu_hour or usd_per_instance_hour and gpus: name columns with --price-column. Names: {', '.join(COLUMNS)}.",
+        )  # fmt: skip
+    return found
+
+
+def billed_prices(con: duckdb.Connection, window: Window) -> dict[str, Price]:
+    """Return what an hour of a card came to on the ledger's bills: Σ EffectiveCost / Σ GPU hours, in USD only."""
+    rows = con.execute(
+        f"""SELECT x_GpuModel, sum(EffectiveCost), sum(x_GpuHours) FROM cost_and_usage
+        WHERE {predicate(Question(window=window))} AND ChargeCategory = 'Usage' AND x_GpuModel IS NOT NULL AND x_GpuHours > 0 AND BillingCurrency = 'USD'
+        GROUP BY 1 ORDER BY 1"""
+    ).fetchall()
+    return {
+        key(model): Price(
+            (cost / hours).quantize(_MICRO), "ledger: effective cost / GPU hours, no idle share"
+        )
+        for model, cost, hours in rows
+        if cost is not None and cost > 0
+    }
+
+
+def lowest_list_price(model: str, day: date) -> Price | None:
+    """Return the lowest on-demand list price of a whole card of a model that was known on a day."""
+    types = {one.instance_type: one for one in gpu_types() if one.gpu_model == model and one.gpu_count}
+    best: tuple[Fraction, str] | None = None
+    for point in load_prices():
+        known = types.get(point.instance_type)
+        if known is None or not known.gpu_count or known.gpu_count < 1 or known.cloud != point.cloud:
+            continue
+        if point.on_demand is None or point.as_of > day:
+            continue
+        price = Fraction(point.on_demand) / known.gpu_count
+        if best is None or price < best[0]:
+            best = price, f"lowest list price: {point.cloud} {point.instance_type} on demand, {point.as_of}"
+    if best is None:
+        return None
+    return Price((Decimal(best[0].numerator) / best[0].denominator).quantize(_MICRO), best[1], "list")
