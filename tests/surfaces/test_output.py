@@ -44,6 +44,7 @@ CASES: dict[str, tuple[str, str, str, int]] = {
 # Verbs that need more than a bill, each with the tests that check what it prints.
 BESIDE = {
     "blast-radius": "surfaces/test_blast_radius_page.py",
+    "check": "surfaces/test_check.py",
     "export": "surfaces/test_export.py",
     "jobs": "pipeline/test_jobs.py",
     "lenses gpu": "pipeline/test_lenses.py",
