@@ -17,7 +17,7 @@ from gpuledger.errors import UsageError
 from gpuledger.pipeline import hardware_fleets
 from gpuledger.pipeline.hardware_fleets import Interval, Option
 from gpuledger.pipeline.hardware_kinds import USABLE_MEMORY, Candidate, Need, memory_of, prepare, too_small
-from gpuledger.pipeline.hardware_prices import Price, Prices
+from gpuledger.pipeline.hardware_prices import Price, Prices, key
 from gpuledger.pipeline.load_points import KINDS, Measured
 
 _PLACES: Final = Decimal("1e-9")
@@ -127,10 +127,8 @@ def _by_hardware(points: Sequence[Measured], sizes: Sequence[str]) -> dict[str, 
 
 
 def _seen(name: str, kinds: Sequence[Candidate]) -> bool:
-    wanted = name.casefold()
-    return any(
-        wanted in kind.name.casefold() or wanted in (kind.first.gpu_model or "").casefold() for kind in kinds
-    )
+    known = {key(one) for kind in kinds for one in kind.first.names}
+    return key(name) in known or name.casefold() in {kind.name.casefold() for kind in kinds}
 
 
 def _empty(need: Need) -> dict[str, Any]:
@@ -170,8 +168,8 @@ def _mixed_row(option: Option | None, kinds: Mapping[str, Candidate], need: Need
     bases = {kind.price.basis for kind in used if kind.price}
     carried: dict[tuple[str, str], float] = {}
     for fleet in option.fleets:
-        for key, amount in fleet.carried.items():
-            carried[key] = carried.get(key, 0.0) + amount / len(option.fleets)
+        for load, amount in fleet.carried.items():
+            carried[load] = carried.get(load, 0.0) + amount / len(option.fleets)
     most = option.most
     return _empty(need) | {
         "hardware": " + ".join(f"{most[name]} × {name}" for name in option.kinds),
@@ -264,7 +262,7 @@ def _unmeasured(name: str, prices: Prices, need: Need) -> dict[str, Any]:
         why.append(f"{too_small(need.weights_gib, Decimal(1), memory)}")
     return _empty(need) | {
         "hardware": name,
-        **_price(prices.of(name, None)),
+        **_price(prices.of([name])),
         "note": f"not comparable: {'; '.join(why)}",
     }
 

@@ -118,7 +118,7 @@ def measured(con: duckdb.Connection, window: Window, model: str | None = None) -
             tokens["total"] = tokens["output"] + tokens["input"]
         found.append(
             Measured(
-                hardware=f"{cards:g}x {gpu_model}", gpu_model=gpu_model, gpus=Decimal(repr(cards)), model=name, size="all",
+                hardware=gpu_model if cards == 1 else f"{cards:g}x {gpu_model}", gpu_model=gpu_model, gpus=Decimal(repr(cards)), model=name, size="all",
                 tok_s=tokens, where=f"ledger {window.start:%Y-%m-%d}..{window.end:%Y-%m-%d}", concurrency=_decimal(load),
                 seconds=Decimal(repr(seconds)), slow=ranked,
             )

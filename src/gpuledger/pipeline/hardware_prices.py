@@ -42,23 +42,21 @@ class Prices:
     filed: Mapping[str, Price] = field(default_factory=dict)
     billed: Mapping[str, Price] = field(default_factory=dict)
 
-    def of(self, hardware: str, gpu_model: str | None, told: Decimal | None = None) -> Price | None:
-        """Return the price of a card of some hardware; `told` is what the load points say."""
-        names = [key(hardware), *([key(gpu_model)] if gpu_model else [])]
-        for name in (hardware.casefold(), *names):
+    def of(self, names: Sequence[str], told: Decimal | None = None) -> Price | None:
+        """Return the price of a card of hardware by any of its names; `told` is what the load points say."""
+        keys = [*(name.casefold() for name in names), *(key(name) for name in names)]
+        for name in keys:
             if name in self.typed:
                 return Price(self.typed[name], "typed")
-        for some in (
-            self.filed,
-            {key(hardware): Price(told, "load points")} if told is not None else {},
-            self.billed,
-        ):
-            for name in names:
-                if name in some:
-                    return some[name]
-        model = next(
-            (found.model for text in (gpu_model, hardware) if text and (found := accelerator(text))), None
-        )
+        for name in keys:
+            if name in self.filed:
+                return self.filed[name]
+        if told is not None:
+            return Price(told, "load points")
+        for name in keys:
+            if name in self.billed:
+                return self.billed[name]
+        model = next((found.model for name in names if (found := accelerator(name))), None)
         return lowest_list_price(model, self.day) if model else None
 
 
@@ -122,9 +120,7 @@ def billed_prices(con: duckdb.Connection, window: Window) -> dict[str, Price]:
         GROUP BY 1 ORDER BY 1"""
     ).fetchall()
     return {
-        key(model): Price(
-            (cost / hours).quantize(_MICRO), "ledger: effective cost / GPU hours, no idle share"
-        )
+        key(model): Price((cost / hours).quantize(_MICRO), "ledger: effective cost / GPU hours", "effective")
         for model, cost, hours in rows
         if cost is not None and cost > 0
     }

@@ -56,6 +56,12 @@ class Measured:
     prefill_gpus: Decimal | None = None
     decode_gpus: Decimal | None = None
     variant: str | None = None
+    bare: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what it may be called where prices are: its label, the label without roles and variant, its card."""
+        return tuple(dict.fromkeys(name for name in (self.hardware, self.bare, self.gpu_model) if name))
 
     @property
     def interactivity(self) -> Decimal | None:
@@ -169,7 +175,7 @@ def _measured(cells: Mapping[str, str], where: str) -> Measured:
     if values["interactivity"]:
         slow.setdefault(("tpot", "median"), 1 / values["interactivity"])
     isl, osl = values["isl"], values["osl"]
-    label = cells.get("hardware") or f"{int(gpus) if gpus == int(gpus) else gpus}x {named}"
+    label = cells.get("hardware") or (named if gpus == 1 else f"{gpus.normalize():f}x {named}")
     if roles:
         label += f" {prefill or 0}P+{decode or 0}D"
     if variant := cells.get("variant"):
@@ -180,7 +186,7 @@ def _measured(cells: Mapping[str, str], where: str) -> Measured:
         tok_s=_throughput(values, gpus, where), where=where, precision=cells.get("precision"),
         tokens=None if isl is None or osl is None else isl + osl, concurrency=values["concurrency"],
         seconds=values["seconds"] or Decimal(1), slow=slow, usd_per_gpu_hour=values["usd_per_gpu_hour"], gpu_memory_gib=values["gpu_memory_gib"],
-        prefill_gpus=prefill, decode_gpus=decode, variant=variant,
+        prefill_gpus=prefill, decode_gpus=decode, variant=variant, bare=named,
     )  # fmt: skip
 
 
