@@ -45,6 +45,7 @@ CASES: dict[str, tuple[str, str, str, int]] = {
 BESIDE = {
     "blast-radius": "surfaces/test_blast_radius_page.py",
     "check": "surfaces/test_check.py",
+    "compare-hardware": "surfaces/test_compare_hardware.py",
     "export": "surfaces/test_export.py",
     "jobs": "pipeline/test_jobs.py",
     "lenses gpu": "pipeline/test_lenses.py",
