@@ -189,6 +189,25 @@ class AllocationSection(Section):
         return self
 
 
+class SavingsSection(Section):
+    """`[savings]`: targets that savings rules measure against, and what no telemetry tells (see docs/savings.md)."""
+
+    headroom: Decimal = Field(
+        Decimal("0.8"), gt=0, le=1, description="highest part of a replica's capacity that its peak may take"
+    )
+    goodput: Decimal = Field(
+        Decimal("0.9"), gt=0, le=1, description="part of a training run's time that should make progress"
+    )
+    cold_start_minutes: Decimal = Field(
+        Decimal(10), ge=0, le=1440, description="time until an endpoint that was scaled to zero serves again"
+    )
+    expiry_days: int = Field(90, ge=1, le=1100, description="how soon an ending commitment is told")
+    facts: dict[str, dict[str, str | bool | int | Decimal]] = Field(
+        default_factory=dict,
+        description='what you know of a job, deployment, model, project or instance type: [savings.facts."NAME"]',
+    )
+
+
 class Config(Section):
     """The whole of gpuledger.toml."""
 
@@ -198,6 +217,7 @@ class Config(Section):
     tags: TagsSection = Field(default_factory=lambda: TagsSection.model_validate({}))
     prices: PricesSection = Field(default_factory=lambda: PricesSection.model_validate({}))
     allocation: AllocationSection = Field(default_factory=lambda: AllocationSection.model_validate({}))
+    savings: SavingsSection = Field(default_factory=lambda: SavingsSection.model_validate({}))
 
     @model_validator(mode="after")
     def _one_name_each(self) -> "Config":

@@ -1,7 +1,7 @@
 """Names to modules: `aws-cur2` is `gpuledger.sources.aws_cur2`, or a third party's entry point of that name.
 
 Third parties register connectors in the entry point group `gpuledger.sources`, telemetry modules in
-`gpuledger.telemetry`.
+`gpuledger.telemetry`, savings rules in `gpuledger.savings`.
 """
 
 import difflib
@@ -13,14 +13,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+import gpuledger.savings
 import gpuledger.sources
 import gpuledger.telemetry
 from gpuledger.core.contracts import FileConnector
+from gpuledger.core.savings import Rule
 from gpuledger.core.telling import TelemetryModule
 from gpuledger.errors import GpuledgerError, UsageError
 
 _GROUP = "gpuledger.sources"
 _TELEMETRY = "gpuledger.telemetry"
+_SAVINGS = "gpuledger.savings"
 
 
 def source_names() -> list[str]:
@@ -47,6 +50,16 @@ def telemetry(name: str) -> TelemetryModule:
     """Return the telemetry module of that type. Raises UsageError with the nearest names when there is none."""
     found = _module(gpuledger.telemetry, _TELEMETRY, name, TelemetryModule, "telemetry")
     return cast("TelemetryModule", found)
+
+
+def savings_names() -> list[str]:
+    """Return the savings rules that are installed, sorted; nothing is imported."""
+    return _names(gpuledger.savings, _SAVINGS)
+
+
+def savings_rule(name: str) -> Rule:
+    """Return the savings rule of that name. Raises UsageError with the nearest names when there is none."""
+    return cast("Rule", _module(gpuledger.savings, _SAVINGS, name, Rule, "savings rule"))
 
 
 def _names(package: ModuleType, group: str) -> list[str]:

@@ -42,8 +42,8 @@ class TokenPrice:
     price: Decimal
 
 
-def token_prices(provider: str, models: Iterable[str]) -> Iterator[TokenPrice]:
-    """Prices of those of the models that the catalogue knows; `provider` is 'anthropic' or 'openai' and the like."""
+def token_prices(provider: str | None, models: Iterable[str]) -> Iterator[TokenPrice]:
+    """Prices of those of the models that the catalogue knows; `provider` is 'anthropic' or 'openai' and the like, None the model's maker."""
     from genai_prices.data_snapshot import get_snapshot
 
     snapshot = get_snapshot()
@@ -67,6 +67,18 @@ def provider_of(model: str) -> str | None:
         return get_snapshot().find_provider_model(model, None, None, None)[0].id
     except LookupError:
         return None
+
+
+def newest_prices(models: Iterable[str], day: date) -> list[TokenPrice]:
+    """Return the makers' prices of those of the models that are known, as of a day, below every threshold."""
+    found: dict[tuple[str, str], TokenPrice] = {}
+    for price in token_prices(None, models):
+        before = found.get((price.model, price.kind))
+        if price.above or (price.since is not None and price.since > day):
+            continue
+        if before is None or (price.since or date.min) >= (before.since or date.min):
+            found[price.model, price.kind] = price
+    return list(found.values())
 
 
 def known(provider: str, models: Iterable[str]) -> set[str]:
