@@ -52,7 +52,7 @@ servers: .ci/tools/.azurite-$(AZURITE_VERSION) $(VALIDATOR)/.installed $(CLIENT)
 lock: ## renew requirements/*.txt (needs uv; ARGS=--upgrade for newer versions)
 	@test -n "$(UV)" || { echo "Hint: pip install uv" >&2; exit 1; }
 	@$(call compile,runtime) pyproject.toml
-	@$(call compile,dev) pyproject.toml --extra bigquery --group dev --constraint requirements/runtime.txt
+	@$(call compile,dev) pyproject.toml --extra bigquery --extra postgres --group dev --constraint requirements/runtime.txt
 	@cd tests/focus/official && $(UV) pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" $(ARGS) focus-validator.in --output-file focus-validator.txt
 	@cd tests/surfaces/kubecost_client && $(UV) pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
