@@ -23,7 +23,10 @@ _NOTEBOOK: Final = ("notebook", "jupyter")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a node is: cards in it and what its price depends on. None where it isn't told."""
+    """What a node is: cards in it and what its price depends on. None where it isn't told.
+
+    `resource` is what its cloud calls it on bills.
+    """
 
     cards: Decimal | None = None
     instance_type: str | None = None
@@ -31,6 +34,7 @@ class Machine:
     spot: bool | None = None
     gpu_model: str | None = None
     slurm: bool = False
+    resource: str | None = None
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ class Known:
             spaces = {space for space, _ in self.pods}
             return replace(named, live=False if named.namespace in spaces else None)
         started = found.started or named.started
-        return replace(found, started=started, requests=named.requests)
+        return replace(found, started=started, requests=named.requests, progress=named.progress)
 
 
 def is_notebook(kind: str | None, *words: str | None) -> bool:
@@ -159,6 +163,7 @@ def known_of(
                 record.spot,
                 record.gpu_model,
                 slurm=any(key.startswith("slurm/") for key in record.labels),
+                resource=record.provider_id,
             )
         elif isinstance(record, Diagnostic):
             notes.append(record)

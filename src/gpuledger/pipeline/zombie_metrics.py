@@ -1,13 +1,14 @@
 """What a Prometheus knows of cards, asked so that it aggregates: a handful of numbers per card, not its samples.
 
-Every card costs a few instant questions (highest of the last minutes, number of samples); only cards that look idle
-are asked about step by step, still inside Prometheus. `history` alone fetches samples, some cards at a time.
+Of every card one number is asked, the highest activity of the last minutes. All else is asked of those only that look
+idle, silent or full for nothing, some at a time: since when by the hour first and then, in that hour, by the minute;
+steps are walked inside Prometheus. docs/zombies.md has the questions in words.
 """
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,35 +16,30 @@ from fractions import Fraction
 from typing import Any, Final, Protocol
 
 from gpuledger.core.card_facts import Holder, canonical, holder, own, slice_of, slice_part
-from gpuledger.core.cluster_metrics import owner_edges, root
-from gpuledger.core.metric_nodes import resource_name, shown_labels
-from gpuledger.core.metric_series import Series, Window
-from gpuledger.core.zombies import (
-    KEEP_UNTIL,
-    PROTECTED,
-    History,
-    Holding,
-    Limits,
-    Load,
-    Observation,
-    history,
-)
-from gpuledger.pipeline.zombie_holders import Known, Machine, is_notebook
+from gpuledger.core.metric_series import Series
+from gpuledger.core.zombies import Holding, Limits, Load, Observation, board_watts
+from gpuledger.pipeline.zombie_holders import is_notebook
 
+ENGINE: Final = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+UTIL: Final = "DCGM_FI_DEV_GPU_UTIL"
 # Metric of activity -> what it counts up to.
-ACTIVITY: Final = {"DCGM_FI_PROF_GR_ENGINE_ACTIVE": 1, "DCGM_FI_DEV_GPU_UTIL": 100}
-_REQUESTS: Final = (
-    *("vllm:request_success_total", "sglang:num_requests_total", "tgi_request_success"),
-    "nv_inference_request_success",
-)
+ACTIVITY: Final = {ENGINE: 1, UTIL: 100}
+_POWER: Final = "DCGM_FI_DEV_POWER_USAGE"
+_TENSOR: Final = "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"
+_MEMORY: Final = "DCGM_FI_DEV_FB_USED"
+_CARD: Final = "on (UUID, GPU_I_ID, Hostname, gpu)"  # the same card in another metric
+_FULL: Final = "95"
+_WEAK: Final = Decimal("0.35")
 _NODE_LABELS: Final = ("node", "kubernetes_node", "nodename", "Hostname", "hostname")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE: Final = 250
-_GONE: Final = timedelta(hours=1)
+_HOUR: Final = timedelta(hours=1)
+_MOMENT: Final = timedelta(minutes=5)  # how far back an instant question looks
 _APPEARED: Final = timedelta(minutes=10)
 
 Card = tuple[str, str | None]
 Answer = list[tuple[dict[str, str], Decimal]]
+Place = tuple[str | None, str | None]
 
 
 class Asks(Protocol):
@@ -65,7 +61,8 @@ class _Seen:
 
     def take(self, labels: dict[str, str], question: str, value: Decimal) -> None:
         """Keep the highest of what several exporters say, the lowest where that is what was asked for."""
-        self.labels = {**self.labels, **labels}
+        if not self.labels:
+            self.labels = labels
         before = self.values.get(question)
         join = min if question.startswith(("first", "low", "idle")) else max
         self.values[question] = value if before is None else join(before, value)
@@ -77,12 +74,11 @@ class _Seen:
 
 
 @dataclass(slots=True)
-class Metrics:
-    """Observations, and what kube-state-metrics knows of pods and nodes. `gone` cards were there and no longer are."""
+class Serving:
+    """What counters tell of pods: requests in the look-back, and those whose progress stands still, by pod."""
 
-    cards: list[Observation]
-    known: Known | None
-    gone: int = 0
+    requests: Mapping[Place, Decimal] = field(default_factory=dict)
+    still: Mapping[Place, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -97,43 +93,41 @@ class Reader:
     seen: dict[Card, dict[Holder | None, _Seen]] = field(default_factory=lambda: defaultdict(dict))
     _exporters: dict[str, bool] = field(default_factory=dict)
     _exported: list[str] = field(default_factory=list)
+    _own: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def read(self) -> Metrics:
-        """Return all cards that were measured in the look-back."""
-        for metric, scale in ACTIVITY.items():
-            self._activity(metric, scale)
-        self._rest()
-        # Of cards that work nothing more is asked; that saves most of the time.
-        asked = sorted({uuid for (uuid, _), parts in self.seen.items() if self._needs_more(parts)})
-        for some in _pieces(asked, _AT_ONCE):
+    def cards(self, serving: Serving) -> list[Observation]:
+        """Return the cards that were measured in the last hour."""
+        self._activity()
+        self._silent()
+        for some in _pieces(self._asked(), _AT_ONCE):
             for metric in self._exported:
-                self._span(metric, some)
+                self._spans(metric, some)
         step = self._interval()
-        for some in _pieces(asked, _AT_ONCE):
-            for metric in self._exported:
-                self._last_busy(metric, ACTIVITY[metric], some, step)
-        known, served = self._pods(), self._served()
+        for metric in self._exported:
+            self._last_busy(metric, step)
+        for some in _pieces(self._asked(), _AT_ONCE):
+            self._ask("memory", f"last_over_time({self.selector(_MEMORY, some)}[10m])")
+        self._stalls(serving)
         sliced = {uuid for uuid, slice_id in self.seen if slice_id is not None}
-        cards, gone = [], 0
+        found = []
         for card in sorted(self.seen, key=lambda key: (key[0], key[1] or "")):
             if card[1] is None and card[0] in sliced:
                 continue  # its slices are what is held
-            one = self._observation(card, served)
-            if one.measured_to is not None and self.at - one.measured_to > _GONE:
-                gone += 1
-            else:
-                cards.append(one)
-        return Metrics(cards, known, gone)
+            one = self._observation(card, serving)
+            if one.measured_to is None or self.at - one.measured_to <= _HOUR:
+                found.append(one)
+        return found
 
-    def _selector(self, metric: str, uuids: Sequence[str] = ()) -> str:
+    def selector(self, metric: str, uuids: Sequence[str] = (), more: Sequence[str] = ()) -> str:
+        """Return a metric's series of the cards that are meant; names from elsewhere are escaped."""
         parts = [f"{key}={json.dumps(value)}" for key, value in sorted(self.match.items())]
         if uuids:
-            # One pattern matches the exporters' UUID label; names from elsewhere are escaped.
             parts.append(f"UUID=~{json.dumps('|'.join(re.escape(uuid) for uuid in uuids))}")
-        return f"{metric}{{{','.join(parts)}}}"
+        return f"{metric}{{{','.join([*parts, *more])}}}"
 
-    def _ask(self, question: str, expression: str, scale: int = 1) -> None:
-        answer = self.client.instant(expression, self.at)
+    def _ask(self, question: str, expression: str, scale: int = 1, at: datetime | None = None) -> int:
+        """Keep the answers by card and holder; return how many there were."""
+        answer = self.client.instant(expression, at or self.at)
         for labels, _ in answer:
             # A scrape without honorLabels shows `exported_pod`; there a bare `pod` is the exporter's own.
             job = labels.get("job", "")
@@ -147,60 +141,105 @@ class Reader:
                 continue
             by = holder(labels, exported=self._exporters.get(labels.get("job", ""), False))
             parts = self.seen[uuid, slice_of(told)[0]]
-            parts.setdefault(by, _Seen()).take(labels, question, value / scale)
+            parts.setdefault(by, _Seen()).take(told, question, value / scale)
+        return len(answer)
 
-    def _activity(self, metric: str, scale: int) -> None:
-        selector, back = self._selector(metric), _seconds(self.look_back)
+    def _activity(self) -> None:
+        """Ask each card's highest activity of the last minutes; utilisation only where the engine was idle or unknown."""
         warn = _seconds(self.limits.warn)
-        kind = "util" if scale > 1 else "engine"
-        self._ask(f"recent {kind}", f"max_over_time({selector}[{warn}])", scale)
-        if not any(f"recent {kind}" in one.values for parts in self.seen.values() for one in parts.values()):
-            return  # this metric isn't exported: its other questions cost time and tell nothing
-        self._exported.append(metric)
-        self._ask(f"count {kind}", f"count_over_time({selector}[{back}])")
-        self._ask("last", f"timestamp({selector})")
+        engine = f"max_over_time({self.selector(ENGINE)}[{warn}])"
+        if self._ask("recent engine", engine):
+            self._exported.append(ENGINE)
+        util = f"max_over_time({self.selector(UTIL)}[{warn}])"
+        unless = f" unless {_CARD} ({engine} > {self.limits.idle})" if self._exported else ""
+        self._ask("recent util", f"{util}{unless}", 100)
+        # It may be exported and all cards busy; whether it is there at all costs one number.
+        if self.client.instant(f"count({self.selector(UTIL)})", self.at) or not self._exported:
+            self._exported.append(UTIL)
 
-    def _span(self, metric: str, uuids: Sequence[str]) -> None:
-        """Ask when cards were first and last seen, in coarse steps."""
-        coarse = max(timedelta(seconds=15), self.look_back / 288)
-        # `timestamp` of a bare selector in a subquery is ten times as slow.
-        inner = f"last_over_time({self._selector(metric, uuids)}[{int(coarse.total_seconds() * 1000) - 1}ms])"
-        over = f"[{_seconds(self.look_back)}:{_seconds(coarse)}]"
-        self._ask("last", f"max_over_time(timestamp({inner}){over})")
-        self._ask("first", f"min_over_time(timestamp({inner}){over})")
+    def _silent(self) -> None:
+        """Ask what was measured minutes ago and isn't now, and what was measured an hour ago and no more since."""
+        warn = _seconds(self.limits.warn)
+        hour = _seconds(min(_HOUR, self.look_back))
+        for metric in self._exported:
+            one = self.selector(metric)
+            self._ask("stale", f"timestamp(max_over_time({one}[{warn}]) unless {one})")
+            # NaN is no measurement, and a card of which nothing else comes is there all the same.
+            told = f"unless {_CARD} (max_over_time({one}[{warn}]) >= 0)"
+            self._ask("silent", f"count_over_time({one}[{hour}]) {told}")
 
-    def _rest(self) -> None:
-        """Memory, and what tells that a card which looks full computes nothing."""
-        self._ask("memory", f"last_over_time({self._selector('DCGM_FI_DEV_FB_USED')}[10m])")
-        spans = (self.limits.warn, self.limits.recommend, self.look_back)
-        for span in sorted({span for span in spans if span <= self.look_back}):
-            back = _seconds(span)
-            util, tensor = "DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"
-            full = f"min_over_time({self._selector(util)}[{back}])"
-            self._ask(f"low util {back}", f"{full} >= 95", 100)
-            if not any(
-                f"low util {back}" in one.values for parts in self.seen.values() for one in parts.values()
-            ):
-                return
-            power = self._selector("DCGM_FI_DEV_POWER_USAGE")
-            self._ask(f"power {back}", f"max_over_time({power}[{back}])")
-            self._ask(f"tensor {back}", f"max_over_time({self._selector(tensor)}[{back}])")
-
-    def _last_busy(self, metric: str, scale: int, uuids: Sequence[str], step: timedelta) -> None:
-        idle = self.limits.idle * scale
-        # Ranges are closed on both ends in some versions: a millisecond less, and no sample is in two steps.
-        inner = f"max_over_time({self._selector(metric, uuids)}[{int(step.total_seconds() * 1000) - 1}ms])"
-        over = f"[{_seconds(self.look_back)}:{_seconds(step)}]"
-        self._ask("busy", f"max_over_time(timestamp({inner} > {idle}){over})")
-        self._ask(f"steps {metric}", f"count_over_time({inner}{over})")
-        self._ask(f"quiet {metric}", f"count_over_time(({inner} <= {idle}){over})")
+    def _asked(self) -> list[str]:
+        """Return the cards of which more is asked: those that look idle or aren't measured any more."""
+        return sorted({uuid for (uuid, _), parts in self.seen.items() if self._needs_more(parts)})
 
     def _needs_more(self, parts: Mapping[Holder | None, _Seen]) -> bool:
-        """Tell whether a card looks idle, full without a pause, or isn't measured any more."""
-        values = [item for one in parts.values() for item in one.values.items()]
-        recent = [value for question, value in values if question.startswith("recent ")]
-        full = any(question.startswith("low util") for question, _ in values)
-        return full or not recent or max(recent) <= self.limits.idle or "last" not in dict(values)
+        recent = [
+            value
+            for one in parts.values()
+            for question, value in one.values.items()
+            if question.startswith("recent ") and "stale" not in one.values
+        ]
+        return not recent or max(recent) <= self.limits.idle
+
+    def _spans(self, metric: str, uuids: Sequence[str]) -> None:
+        """Ask when cards and their holders were first and last seen: in coarse steps where it isn't all the time."""
+        one, kind = self.selector(metric, uuids), _kind(metric)
+        back, here = self.look_back, set(uuids)
+        self._ask(f"count {kind}", f"count_over_time({one}[{_seconds(back)}])")
+        self._ask("last", f"timestamp({one})")
+        self._ask("first", f"timestamp({one} offset {_seconds(back - _MOMENT)})")
+        coarse = max(timedelta(seconds=15), back / 288)
+        over = f"[{_seconds(back)}:{_seconds(coarse)}]"
+        for question, function in (("last", "max_over_time"), ("first", "min_over_time")):
+            missing = sorted(
+                {
+                    uuid
+                    for (uuid, _), parts in self.seen.items()
+                    if uuid in here and any(question not in part.values for part in parts.values())
+                }
+            )
+            if missing:
+                # `timestamp` of a bare selector in a subquery is ten times as slow.
+                inner = f"last_over_time({self.selector(metric, missing)}[{_milliseconds(coarse)}])"
+                self._ask(question, f"{function}(timestamp({inner}){over})")
+
+    def _last_busy(self, metric: str, step: timedelta) -> None:
+        """Ask when idle cards last worked: the hour of the whole look-back, then the minute of that hour."""
+        idle = self.limits.idle * ACTIVITY[metric]
+        hours: dict[datetime, set[Card]] = defaultdict(set)
+        for some in _pieces(self._asked(), _AT_ONCE):
+            highest = f"max_over_time({self.selector(metric, some)}[{_seconds(_HOUR)}])"
+            over = f"[{_seconds(self.look_back)}:{_seconds(_HOUR)}]"
+            for expression in (
+                f"timestamp(({highest}) > {idle})",
+                # Steps are whole hours of the clock; the hour up to now isn't one of them.
+                f"max_over_time(timestamp({highest} > {idle}){over})",
+            ):
+                for labels, value in self.client.instant(expression, self.at):
+                    told = own(labels)
+                    if told.get("UUID"):
+                        card = told["UUID"], slice_of(told)[0]
+                        hours[_EPOCH + timedelta(seconds=float(value))].add(card)
+        refined: set[Card] = set()
+        for end in sorted(hours, reverse=True):
+            here = hours[end] - refined
+            refined |= here
+            for some in _pieces(sorted({uuid for uuid, _ in here}), _AT_ONCE):
+                # Ranges are closed on both ends in some versions: a millisecond less, and no sample is in two steps.
+                inner = f"max_over_time({self.selector(metric, some)}[{_milliseconds(step)}])"
+                over = f"[{_seconds(_HOUR)}:{_seconds(step)}]"
+                self._ask("busy", f"max_over_time(timestamp({inner} > {idle}){over})", at=end)
+            self._at_least(here, end - step)
+        for some in _pieces(sorted({uuid for uuid, _ in refined}), _AT_ONCE):
+            one, over = self.selector(metric, some), f"[{_seconds(self.look_back)}:{_seconds(step)}]"
+            self._ask(f"idle {_kind(metric)}", f"avg_over_time(({one} <= bool {idle}){over})")
+
+    def _at_least(self, cards: Iterable[Card], busy: datetime) -> None:
+        """Where the work was in the last step, which is cut off, its minute isn't found: it was then."""
+        for card in cards:
+            parts = self.seen[card].values()
+            if parts and not any("busy" in one.values for one in parts):
+                next(iter(parts)).values["busy"] = Decimal(str(busy.timestamp()))
 
     def _interval(self) -> timedelta:
         """Return how often cards are scraped, as the counts of samples tell; at most five minutes."""
@@ -214,11 +253,66 @@ class Reader:
         middle = sorted(found)[len(found) // 2] if found else 60.0
         return timedelta(seconds=min(300, max(15, round(middle))))
 
-    def _observation(
-        self, card: Card, served: Mapping[tuple[str | None, str | None], Decimal]
-    ) -> Observation:
+    def _stalls(self, serving: Serving) -> None:
+        """Ask of cards that look full what they draw and compute: those only that draw little, or whose pods stand still."""
+        warn = _seconds(self.limits.warn)
+
+        def full(*more: str) -> str:
+            return f"(min_over_time({self.selector(UTIL, more=more)}[{warn}]) >= {_FULL})"
+
+        def draws(*more: str) -> str:
+            return f"max_over_time({self.selector(_POWER, more=more)}[{warn}])"
+
+        names: dict[int, set[str]] = defaultdict(set)
+        for parts in self.seen.values():
+            for one in parts.values():
+                name = one.labels.get("modelName", "")
+                names[board_watts(canonical(name), name) or 0].add(name)
+        dull = f"(max_over_time({self.selector(_TENSOR)}[{warn}]) < 0.01)"
+        questions = [f"{full()} and {_CARD} {dull} unless {_CARD} {draws()}"]
+        for watts, some in sorted(names.items()):
+            which = f"modelName=~{json.dumps('|'.join(re.escape(name) for name in sorted(some)))}"
+            if watts:
+                questions.append(f"{full(which)} and {_CARD} ({draws(which)} < {_WEAK * watts})")
+            else:
+                questions.append(f"{full(which)} and {_CARD} {dull}")
+        cards = {
+            uuid
+            for question in questions
+            for labels, _ in self.client.instant(question, self.at)
+            if (uuid := own(labels).get("UUID"))
+        }
+        cards |= {
+            uuid
+            for (uuid, _), parts in self.seen.items()
+            if any(by is not None and (by.namespace, by.pod) in serving.still for by in parts)
+        }
+        self._loads_of(cards)
+
+    def _loads_of(self, cards: Iterable[str]) -> None:
+        """Ask extremes over longer and longer spans, of what is still full."""
+        left = sorted(cards)
+        spans = (self.limits.warn, self.limits.recommend, self.look_back)
+        for span in sorted({span for span in spans if span <= self.look_back}):
+            back, some = _seconds(span), left
+            left = []
+            for piece in _pieces(some, _AT_ONCE):
+                full = f"min_over_time({self.selector(UTIL, piece)}[{back}]) >= {_FULL}"
+                self._ask(f"low util {back}", full, 100)
+                self._ask(f"power {back}", f"max_over_time({self.selector(_POWER, piece)}[{back}])")
+                self._ask(f"tensor {back}", f"max_over_time({self.selector(_TENSOR, piece)}[{back}])")
+                here = set(piece)
+                left += sorted(
+                    {
+                        uuid
+                        for (uuid, _), parts in self.seen.items()
+                        if uuid in here and any(f"low util {back}" in one.values for one in parts.values())
+                    }
+                )
+
+    def _observation(self, card: Card, serving: Serving) -> Observation:
         parts = self.seen[card]
-        lasts = {by: when for by, one in parts.items() if (when := one.when("last")) is not None}
+        lasts = {by: when for by, one in parts.items() if (when := self._last(one)) is not None}
         newest = max(lasts.values(), default=None)
         present = [by for by, when in lasts.items() if newest is None or newest - when <= self.limits.fresh]
         firsts = {by: when for by, one in parts.items() if (when := one.when("first")) is not None}
@@ -227,9 +321,9 @@ class Reader:
         holders = [by for by in present if by is not None]
         if not holders:
             busy += [when for by, when in lasts.items() if by is not None]  # idle since its last holder left
-        labels = next((parts[by].labels for by in present), next(iter(parts.values())).labels)
-        told = own(labels)
+        told = next((parts[by].labels for by in present), next(iter(parts.values())).labels)
         name, (_, profile) = told.get("modelName"), slice_of(told)
+        edge = self.at - self.look_back
         return Observation(
             gpu=card[0] if card[1] is None else f"{card[0]}/{card[1]}",
             now=self.at,
@@ -237,34 +331,34 @@ class Reader:
             gpu_model=canonical(name),
             model_name=name,
             share=Fraction(1) if card[1] is None else slice_part(profile, canonical(name)),
-            measured_from=begun,
+            measured_from=begun or (None if newest is None else newest - self.limits.warn),
             measured_to=newest,
-            activity=self._recent(card, parts, present),
+            activity=_recent(card, parts, present),
             last_busy=max(busy, default=None),
-            idle_share=_share(parts),
+            idle_share=_share(parts, known=begun is not None),
             loads=self._loads(parts),
             memory_used_mib=max(
                 (one.values["memory"] for one in parts.values() if "memory" in one.values), default=None
             ),
             holdings=tuple(
                 replace(
-                    _named(by),
-                    started=_appeared(firsts.get(by), begun, self.at - self.look_back),
-                    requests=served.get((by.namespace, by.pod)),
+                    named(by),
+                    started=_appeared(firsts.get(by), begun, edge),
+                    requests=serving.requests.get((by.namespace, by.pod)),
+                    progress=serving.still.get((by.namespace, by.pod)),
                 )
                 for by in holders
             ),
             why_unknown="GPU_UTIL measures nothing under MIG, and GR_ENGINE_ACTIVE isn't there",
         )
 
-    def _recent(
-        self, card: Card, parts: Mapping[Holder | None, _Seen], present: Iterable[Holder | None]
-    ) -> Decimal | None:
-        kinds = ("recent engine",) if card[1] is not None else ("recent engine", "recent util")
-        return max(
-            (parts[by].values[kind] for by in present for kind in kinds if kind in parts[by].values),
-            default=None,
-        )
+    def _last(self, one: _Seen) -> datetime | None:
+        """Return when a card was last seen with a holder; what is measured now isn't asked for its second."""
+        told = one.when("last")
+        if told is not None:
+            return told
+        now = any(question.startswith("recent ") for question in one.values) and "stale" not in one.values
+        return self.at if now else None
 
     def _loads(self, parts: Mapping[Holder | None, _Seen]) -> tuple[Load, ...]:
         found = []
@@ -276,155 +370,13 @@ class Reader:
                     if (value := one.values.get(f"{question} {back}")) is not None:
                         values[question] = value
             if "low util" in values:
-                found.append(
-                    Load(
-                        int(span.total_seconds()),
-                        values["low util"],
-                        values.get("power"),
-                        values.get("tensor"),
-                    )
-                )
+                seconds = int(span.total_seconds())
+                found.append(Load(seconds, values["low util"], values.get("power"), values.get("tensor")))
         return tuple(found)
 
-    def _served(self) -> dict[tuple[str | None, str | None], Decimal]:
-        """Requests in the look-back by pod; a pod that serves and had none has 0."""
-        back = _seconds(self.look_back)
-        found: dict[tuple[str | None, str | None], Decimal] = defaultdict(Decimal)
-        for metric in _REQUESTS:
-            for labels, value in self.client.instant(f"increase({self._selector(metric)}[{back}])", self.at):
-                told = own(labels)
-                found[told.get("namespace"), told.get("pod")] += value
-        return found
 
-    def _pods(self) -> Known | None:
-        """Return what kube-state-metrics tells of pods with cards and of nodes, None when it isn't there."""
-        asked = "kube_pod_container_resource_requests"
-        cards = [
-            (own(labels), value)
-            for labels, value in self.client.instant(f"last_over_time({self._selector(asked)}[5m])", self.at)
-            if "gpu" in labels.get("resource", "") or "_mig_" in labels.get("resource", "")
-        ]
-        nodes = self._labelled("kube_node_labels")
-        if not cards and not nodes:
-            return None
-        series = {
-            name: [
-                Series(labels, {})
-                for labels, _ in self.client.instant(f"last_over_time({self._selector(metric)}[5m])", self.at)
-            ]
-            for name, metric in (
-                ("pod_owner", "kube_pod_owner"),
-                ("replicaset_owner", "kube_replicaset_owner"),
-                ("job_owner", "kube_job_owner"),
-            )
-        }
-        edges = owner_edges(Window("", self.at, self.at, timedelta(minutes=1), series))
-        told: dict[tuple[str | None, str | None], dict[str, str]] = defaultdict(dict)
-        for metric in ("kube_pod_labels", "kube_pod_annotations"):
-            for labels in self._labelled(metric):
-                told[labels.get("namespace"), labels.get("pod")].update(labels)
-        starts = {
-            (own(labels).get("namespace"), own(labels).get("pod")): _EPOCH + timedelta(seconds=float(value))
-            for labels, value in self.client.instant(self._selector("kube_pod_start_time"), self.at)
-        }
-        known = Known(machines=self._machines(nodes))
-        for labels, count in cards:
-            space, pod = labels.get("namespace"), labels.get("pod")
-            if not pod:
-                continue
-            kind, name = root(edges, space or "", pod)
-            held = _pod(space, pod, (kind, name), told[space, pod], starts.get((space, pod)))
-            known.pods[space, pod] = held
-            if labels.get("node"):
-                known.held[labels["node"]].append((held, count))
-        return known
-
-    def _labelled(self, metric: str) -> list[dict[str, str]]:
-        answer = self.client.instant(f"last_over_time({self._selector(metric)}[5m])", self.at)
-        return [own(labels) for labels, _ in answer]
-
-    def _machines(self, nodes: Iterable[dict[str, str]]) -> dict[str, Machine]:
-        labels = {one["node"]: shown_labels(one) for one in nodes if one.get("node")}
-        capacity: dict[str, Decimal] = {}
-        for said, value in self.client.instant(self._selector("kube_node_status_capacity"), self.at):
-            if resource_name(said.get("resource", "")) in {"nvidia.com/gpu", "amd.com/gpu"}:
-                capacity[own(said).get("node", "")] = value
-        found = {}
-        for node in {*labels, *capacity}:
-            said = labels.get(node, {})
-            spot = said.get("karpenter.sh/capacity-type") or said.get("eks.amazonaws.com/capacityType")
-            found[node] = Machine(
-                cards=capacity.get(node),
-                instance_type=said.get("node.kubernetes.io/instance-type"),
-                region=said.get("topology.kubernetes.io/region"),
-                spot=None if spot is None else spot.lower() == "spot",
-                gpu_model=canonical(said.get("nvidia.com/gpu.product")),
-            )
-        return found
-
-    def history(
-        self, progress: Callable[[str], None] = lambda _: None
-    ) -> Iterator[tuple[Observation, History]]:
-        """Yield every card and holder of the look-back with its idle runs. Fetches samples, some cards at a time."""
-        metric, scale = "DCGM_FI_PROF_GR_ENGINE_ACTIVE", 1
-        listed = self.client.instant(
-            f"count_over_time({self._selector(metric)}[{_seconds(self.look_back)}])", self.at
-        )
-        if not listed:
-            metric, scale = "DCGM_FI_DEV_GPU_UTIL", 100
-            listed = self.client.instant(
-                f"count_over_time({self._selector(metric)}[{_seconds(self.look_back)}])", self.at
-            )
-        uuids = sorted({own(labels).get("UUID", "") for labels, _ in listed} - {""})
-        for some in _pieces(uuids, _AT_ONCE):
-            progress(f"{some[0]} and {len(some) - 1} more")
-            yield from self._histories(self._selector(metric, some), scale)
-
-    def _histories(self, selector: str, scale: int) -> Iterator[tuple[Observation, History]]:
-        found: dict[tuple[Card, Holder | None], dict[datetime, Decimal]] = defaultdict(dict)
-        labels: dict[tuple[Card, Holder | None], dict[str, str]] = {}
-        answer = self.client.samples(selector, self.look_back, self.at)
-        exported = any(series.labels.get("exported_pod") for series in answer)
-        for series in answer:
-            told = own(series.labels)
-            key = ((told.get("UUID", ""), slice_of(told)[0]), holder(series.labels, exported=exported))
-            labels[key] = told
-            for when, value in series.values.items():
-                if 0 <= value <= scale:
-                    found[key][when] = max(found[key].get(when, Decimal(0)), value / scale)
-        for key in sorted(found, key=lambda one: (one[0][0], one[0][1] or "", str(one[1]))):
-            summed = history(sorted(found[key].items()), self.limits.idle)
-            if summed is None:
-                continue
-            (uuid, slice_id), by = key
-            name = labels[key].get("modelName")
-            one = Observation(
-                gpu=uuid if slice_id is None else f"{uuid}/{slice_id}",
-                now=self.at,
-                node=next((labels[key][label] for label in _NODE_LABELS if labels[key].get(label)), None),
-                gpu_model=canonical(name),
-                model_name=name,
-                holdings=() if by is None else (_named(by),),
-            )
-            yield one, summed
-
-
-def _pod(
-    space: str | None, pod: str, job: tuple[str, str], labels: Mapping[str, str], started: datetime | None
-) -> Holding:
-    marks = {}
-    for name, maimed in ((PROTECTED, "gpuledger_io_protected"), (KEEP_UNTIL, "gpuledger_io_keep_until")):
-        for part in ("label_", "annotation_"):
-            if (said := labels.get(part + maimed)) is not None:
-                marks[name] = said
-    owner = next(
-        (labels[f"label_{key}"] for key in ("owner", "team", "user") if labels.get(f"label_{key}")), None
-    )
-    notebook = "label_notebook_name" in labels or is_notebook(job[0], pod, job[1], labels.get("label_app"))
-    return Holding(job[1], job[0], space, pod, None, owner, started, notebook, marks, None, live=True)
-
-
-def _named(by: Holder) -> Holding:
+def named(by: Holder) -> Holding:
+    """Return a holder as an exporter names it."""
     return Holding(
         job=by.slurm_job,
         kind="Slurm" if by.slurm_job else None,
@@ -435,6 +387,21 @@ def _named(by: Holder) -> Holding:
     )
 
 
+def node_of(labels: Mapping[str, str]) -> str | None:
+    """Return the node that a card's labels name."""
+    return next((labels[key] for key in _NODE_LABELS if labels.get(key)), None)
+
+
+def _recent(
+    card: Card, parts: Mapping[Holder | None, _Seen], present: Iterable[Holder | None]
+) -> Decimal | None:
+    kinds = ("recent engine",) if card[1] is not None else ("recent engine", "recent util")
+    return max(
+        (parts[by].values[kind] for by in present for kind in kinds if kind in parts[by].values),
+        default=None,
+    )
+
+
 def _appeared(first: datetime | None, begun: datetime | None, edge: datetime) -> datetime | None:
     """Return when a holder came to the card, None when it was there before anyone looked."""
     if first is None or begun is None:
@@ -442,15 +409,28 @@ def _appeared(first: datetime | None, begun: datetime | None, edge: datetime) ->
     return first if first - max(edge, begun) > _APPEARED else None
 
 
-def _share(parts: Mapping[Holder | None, _Seen]) -> Fraction | None:
-    """Return the idle part of the time that was measured, by the metric that saw more work."""
+def _share(parts: Mapping[Holder | None, _Seen], *, known: bool) -> Fraction | None:
+    """Return the idle part of the time that was measured, by the metric that saw more work: all of it where none did."""
+    if not known:
+        return None
     found = []
-    for metric in ACTIVITY:
-        steps = sum((one.values.get(f"steps {metric}", Decimal(0)) for one in parts.values()), Decimal(0))
-        quiet = sum((one.values.get(f"quiet {metric}", Decimal(0)) for one in parts.values()), Decimal(0))
-        if steps:
-            found.append(Fraction(quiet) / Fraction(steps))
-    return min(found, default=None)
+    for kind in ("engine", "util"):
+        told = [
+            (one.values[f"idle {kind}"], one.values.get(f"count {kind}", Decimal(1)))
+            for one in parts.values()
+            if f"idle {kind}" in one.values
+        ]
+        samples = sum((count for _, count in told), Decimal(0))
+        if samples:
+            found.append(
+                sum((Fraction(share) * Fraction(count) for share, count in told), Fraction(0))
+                / Fraction(samples)
+            )
+    return min(found, default=Fraction(1))
+
+
+def _kind(metric: str) -> str:
+    return "util" if metric == UTIL else "engine"
 
 
 def _pieces(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -460,6 +440,10 @@ def _pieces(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 def _seconds(span: timedelta) -> str:
     return f"{int(span.total_seconds())}s"
+
+
+def _milliseconds(span: timedelta) -> str:
+    return f"{int(span.total_seconds() * 1000) - 1}ms"
 
 
 def opened(url: str, environ: Mapping[str, str], *, timeout: float = 30.0) -> Any:  # noqa: ANN401 - a context manager of telemetry

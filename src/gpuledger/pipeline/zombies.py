@@ -28,6 +28,7 @@ from gpuledger.core.zombies import (
 )
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import GpuledgerError
+from gpuledger.pipeline.zombie_cluster import Cluster
 from gpuledger.pipeline.zombie_holders import Known, from_kubernetes, from_slurm, joined, merged
 from gpuledger.pipeline.zombie_metrics import Reader, opened
 from gpuledger.pipeline.zombie_prices import card_price, wasted
@@ -69,6 +70,7 @@ class Settings:
     show_all: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     match: Mapping[str, str] = field(default_factory=dict)
+    progress: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -237,9 +239,11 @@ class _Gathered:
                         )
                     )
             reader = Reader(client, self.now, settings.look_back, settings.limits, settings.match)
-            found = reader.read()
+            cluster = Cluster(reader, settings.progress)
+            found = reader.cards(cluster.serving())
+            known = cluster.known()
             self.notes += client.taken()
-            if not found.cards:
+            if not found:
                 self.notes.append(
                     Diagnostic(
                         "zombies-no-cards",
@@ -249,9 +253,9 @@ class _Gathered:
                         "Is dcgm-exporter scraped? Without it no card's use is known.",
                     )
                 )
-            if found.known is not None:
-                self.known.append(found.known)
-        for one in found.cards:
+            if known is not None:
+                self.known.append(known)
+        for one in found:
             self.cards[one.gpu] = one
 
     def _dcgm(self, where: str) -> None:

@@ -30,7 +30,7 @@ from gpuledger.core.zombies.facts import (
 from gpuledger.core.zombies.guards import GANGS, KEEP_UNTIL, PROTECTED, guard, keep_until
 from gpuledger.core.zombies.reclaim import command, members, reclaim
 from gpuledger.core.zombies.runs import History, history
-from gpuledger.core.zombies.stalls import Stall, stalled
+from gpuledger.core.zombies.stalls import Stall, board_watts, stalled
 from gpuledger.core.zombies.words import clock, percent, span
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Observation",
     "Progress",
     "State",
+    "board_watts",
     "command",
     "history",
     "judge",
