@@ -295,7 +295,7 @@ def share(value: object) -> Decimal:
     found = Decimal(str(value))
     if not found.is_finite():
         return ZERO
-    return max(ZERO, min(Decimal(1), found.quantize(Decimal(1).scaleb(-12), ROUND_DOWN, _EXACT)))
+    return max(ZERO, min(Decimal(1), found.quantize(Decimal(1).scaleb(-15), ROUND_DOWN, _EXACT)))
 
 
 def money(value: object) -> str:
