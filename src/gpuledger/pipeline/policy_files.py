@@ -124,7 +124,7 @@ def _check(policy: Policy, where: str) -> None:
         if twice:
             raise ConfigError(f"{what}: {twice[0]!r} is there twice", where=where, hint="Rename one.")
     try:
-        ZoneInfo(policy.calendar.timezone)
+        _ = policy.calendar.timezone == "UTC" or ZoneInfo(policy.calendar.timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigError(
             f"calendar.timezone: no time zone {policy.calendar.timezone!r}",

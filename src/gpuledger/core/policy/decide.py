@@ -270,7 +270,8 @@ def _limit(
 
 def off_hours(calendar: Calendar, now: datetime) -> bool:
     """Say whether nobody is at work at a moment."""
-    local = now.astimezone(ZoneInfo(calendar.timezone))
+    # Minimal machines have no time zone data, but everybody knows UTC.
+    local = now.astimezone(UTC if calendar.timezone == "UTC" else ZoneInfo(calendar.timezone))
     return (
         local.weekday() >= _WEEKEND
         or local.date() in calendar.holidays

@@ -219,5 +219,9 @@ class Policy:
     """prices of your own, see [[price]]"""
     calendar: Calendar = Calendar()
     """working hours, see [calendar]"""
+    lease_minutes: int = 60
+    """minutes after which a reservation that nothing came of is given back"""
+    without_store: Literal["deny", "allow"] = "deny"
+    """what happens to a workload that draws on a budget while reservations can't be made"""
     spot: bool = False
     """true: price cards at spot prices where list prices have one"""
