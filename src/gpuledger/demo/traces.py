@@ -10,7 +10,7 @@ a trace is its publisher's; nothing of it is part of gpuledger.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -87,7 +87,12 @@ def convert(
             )
     kind, found = _recognise(Path(path))
     target = Path(out) / kind
-    _empty(target)
+    empty(
+        target,
+        "Telemetry records made from a published trace, and a bill at invented prices. The trace's data is its "
+        "publisher's: keep to its terms. Its seconds count from a Monday, 00:00 UTC, by decree.",
+        ("telemetry", "bill"),
+    )
     told: list[Diagnostic] = []
     import duckdb
 
@@ -145,8 +150,8 @@ def _recognise(path: Path) -> tuple[str, dict[str, Path]]:
     raise SourceError("no known trace", where=str(path), hint=f"Known are {known}; .csv or .parquet.")
 
 
-def _empty(target: Path) -> None:
-    """Make the folder, or empty it when an earlier run made it."""
+def empty(target: Path, text: str, folders: Sequence[str]) -> None:
+    """Make a folder with its SYNTHETIC marker, or empty it when an earlier run made it. Raises UsageError otherwise."""
     if target.is_dir() and any(target.iterdir()):
         if not (target / "SYNTHETIC").is_file():
             raise UsageError(
@@ -154,12 +159,8 @@ def _empty(target: Path) -> None:
                 hint="Name a new folder with --out: a trace is never written among other files.",
             )  # fmt: skip
         shutil.rmtree(target)
-    files.mark(
-        target,
-        "Telemetry records made from a published trace, and a bill at invented prices. The trace's data is its "
-        "publisher's: keep to its terms. Its seconds count from a Monday, 00:00 UTC, by decree.",
-    )
-    for name in ("telemetry", "bill"):
+    files.mark(target, text)
+    for name in folders:
         (target / name).mkdir()
 
 

@@ -13,6 +13,7 @@ from gpuledger.surfaces.cli._context import Context, pass_context
 from gpuledger.surfaces.cli.report import SYNTHETIC_PREFIX
 
 if TYPE_CHECKING:
+    from gpuledger.demo.request_traces import Found
     from gpuledger.pipeline.ingest import Report
 
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trace",
     metavar="PATH",
-    help="Instead of the company: a published trace (openb or DLRM), as telemetry and a bill at invented prices.",
+    help="Instead of the company: a published trace. Of pods (openb, DLRM), as telemetry and a bill at invented prices; of requests (Azure LLM, Mooncake, GenAI), as token telemetry.",
 )
 @click.option(
     "--usd-per-gpu-hour", metavar="X", default="2.00", show_default=True, help="Price of a trace's cards."
@@ -112,7 +113,7 @@ def _trace(
     context: Context, path: str, out: str, prices: tuple[Decimal, Decimal], *, window: str | None, stats: bool
 ) -> int:
     from gpuledger.core import windows
-    from gpuledger.demo import traces
+    from gpuledger.demo import request_traces, traces
     from gpuledger.pipeline.ingest import Report
     from gpuledger.pipeline.telemetry import ingest_records
     from gpuledger.pipeline.trace_stats import trace_stats
@@ -120,6 +121,9 @@ def _trace(
     span = windows.parse(window, datetime.now(UTC)) if window else None
     progress = context.progress()
     progress(f"reading the trace at {path}")
+    requests = request_traces.recognise(Path(path))
+    if requests is not None:
+        return _requests(context, requests, out, window=window, stats=stats)
     found = traces.convert(path, out, usd_per_gpu_hour=prices[0], usd_per_core_hour=prices[1])
     ledger, report, source = context.ledger(), Report(), f"{SYNTHETIC_PREFIX}{found.kind}"
     report.diagnostics += found.diagnostics
@@ -141,6 +145,31 @@ def _trace(
     context.emit(
         "demo", rows, totals=totals, diagnostics=report.diagnostics, title="SYNTHETIC PRICES AND CALENDAR"
     )
+    return _code(report)
+
+
+def _requests(context: Context, found: "Found", out: str, *, window: str | None, stats: bool) -> int:
+    """Take in a trace of single requests: token telemetry, no machines and so no bill."""
+    from gpuledger.demo import request_traces
+    from gpuledger.pipeline.ingest import Report
+    from gpuledger.pipeline.request_stats import request_stats
+    from gpuledger.pipeline.telemetry import ingest_records
+
+    if window is not None:
+        raise UsageError(
+            "figures of a trace of requests are of all of it", where="--window", hint="Leave it out."
+        )
+    trace, ledger, report = request_traces.convert(found, out), context.ledger(), Report()
+    source = f"{SYNTHETIC_PREFIX}{trace.kind}-telemetry"
+    told = ingest_records(ledger, str(trace.telemetry), source=source, progress=context.progress())
+    totals = {
+        "trace": trace.kind, "requests": sum(map(len, trace.moments.values())), "clock": trace.clock,
+        "files": str(trace.telemetry), "telemetry_rows": _add(report, told, None),
+    }  # fmt: skip
+    if not stats:
+        return _show(context, report, totals)
+    rows = request_stats(ledger.connect(), trace, source)
+    context.emit("demo", rows, totals=totals, diagnostics=report.diagnostics, title="A PUBLISHED TRACE")
     return _code(report)
 
 
