@@ -19,7 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 
 Obj = dict[str, Any]
 
-CORE = {"pods": ("Pod", True), "nodes": ("Node", False), "namespaces": ("Namespace", False)}
+CORE = {
+    "pods": ("Pod", True), "nodes": ("Node", False), "namespaces": ("Namespace", False),
+    "resourcequotas": ("ResourceQuota", True), "configmaps": ("ConfigMap", True),
+}  # fmt: skip
 GROUPS = {
     "apps/v1": {name: (kind, True) for name, kind in (
         ("deployments", "Deployment"), ("replicasets", "ReplicaSet"), ("statefulsets", "StatefulSet"), ("daemonsets", "DaemonSet"),

@@ -1,10 +1,15 @@
-"""Working hours, and how long nobody looks. Times are wall-clock times of one place; changes of the clock are ignored."""
+"""Working hours, and how long nobody looks.
+
+Times are wall-clock times of one place. With its time zone, a change of the clock makes a gap longer or shorter, as it
+does; without, such changes are ignored.
+"""
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from gpuledger.errors import UsageError
 
@@ -21,6 +26,13 @@ class WorkingHours:
     opens: int = 8
     closes: int = 20
     holidays: frozenset[date] = frozenset()
+    zone: ZoneInfo | None = None
+
+    def between(self, begin: datetime, end: datetime) -> int:
+        """Return the seconds that pass between two wall-clock times."""
+        if self.zone is not None:
+            begin, end = (moment.replace(tzinfo=self.zone).astimezone(UTC) for moment in (begin, end))
+        return int((end - begin).total_seconds())
 
     def works(self, day: date) -> bool:
         """Say whether anybody works that day."""
@@ -76,10 +88,12 @@ def unattended(text: str, hours: WorkingHours) -> Unattended:
         begin = datetime.fromisoformat(said)
     except ValueError as error:
         raise UsageError(f"can't read the calendar {text!r}", hint=_HINT) from error
+    if begin.tzinfo is not None and hours.zone is not None:
+        begin = begin.astimezone(hours.zone)
     begin = begin.replace(tzinfo=None)
     opening = hours.next_opening(begin)
     return Unattended(
-        int((opening - begin).total_seconds()),
+        hours.between(begin, opening),
         f"calendar: {begin:%a %Y-%m-%d %H:%M} to {opening:%a %Y-%m-%d %H:%M}",
     )
 
@@ -90,13 +104,27 @@ def _days(first: date, last: date, hours: WorkingHours) -> Unattended:
             f"the days off {first}..{last} end before they start, or last a year or more", hint=_HINT
         )
     off = frozenset(first + _DAY * number for number in range((last - first).days + 1))
-    closed = WorkingHours(hours.opens, hours.closes, hours.holidays | off)
+    closed = replace(hours, holidays=hours.holidays | off)
     begin = closed.last_closing(first)
     opening = closed.next_opening(datetime.combine(last, time()) + _DAY)
     return Unattended(
-        int((opening - begin).total_seconds()),
+        hours.between(begin, opening),
         f"calendar: {begin:%a %Y-%m-%d %H:%M} to {opening:%a %Y-%m-%d %H:%M}",
     )
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """Return a time zone by its name, such as Europe/Berlin. Raises UsageError."""
+    try:
+        return ZoneInfo(name)
+    except (
+        KeyError,
+        ValueError,
+        OSError,
+    ) as error:  # not found is a KeyError, a path or folder one of the others
+        raise UsageError(
+            f"no time zone {name!r} is known here", hint="Such as Europe/Berlin or America/New_York."
+        ) from error
 
 
 def holidays(texts: Iterable[str]) -> frozenset[date]:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Final
+from fractions import Fraction
+from typing import Final, NamedTuple
 
-from gpuledger.core.draws import Dist, fixed, parse
+from gpuledger.core.draws import Dist, fixed, parse, value
 from gpuledger.errors import UsageError
 
 KINDS: Final = ("input", "output", "cache_read", "cache_write")
@@ -59,6 +60,41 @@ def _pricing(pool: str, values: Mapping[str, str]) -> str:
             f"{values['pricing']!r} is neither on-demand nor spot", where=f"pool {pool}, pricing", hint="Mend it."
         )  # fmt: skip
     return said
+
+
+class Machine(NamedTuple):
+    """What the price of a card depends on; None where it isn't known."""
+
+    instance_type: str | None = None
+    region: str | None = None
+    spot: bool | None = None
+    gpu_model: str | None = None
+
+
+def card_price(machine: Machine, typed: str | None, today: date) -> tuple[Decimal | None, str]:
+    """Return what an hour of one card of a machine costs, and its origin; None where nobody knows.
+
+    Typed, or the list price of its instance type (spot where it is), or the lowest one of its model, which is a bound.
+    Raises UsageError for a typed price that is none.
+    """
+    from gpuledger.prices import cards
+
+    if typed is not None:
+        return Decimal(value(typed, "usd", "--price")) / _MICRO, "typed: --price"
+    spot = bool(machine.spot)
+    found = None
+    if machine.instance_type is not None:
+        found = cards.of_machine(machine.instance_type, machine.region, today, spot=spot)
+    if found is not None:
+        return _decimal(found.usd_per_gpu_hour), found.basis
+    if machine.gpu_model is not None:
+        found = cards.lowest(machine.gpu_model, None, today, spot=spot)
+    return (None, "") if found is None else (_decimal(found.usd_per_gpu_hour), f"at least: {found.basis}")
+
+
+def _decimal(price: Fraction) -> Decimal:
+    micro = (2 * price.numerator * _MICRO + price.denominator) // (2 * price.denominator)
+    return Decimal(micro) / _MICRO
 
 
 def token_price(

@@ -42,6 +42,8 @@ _FILE_KEYS: Final = (
     "respond",
     "calendar",
     "holidays",
+    "hours",
+    "timezone",
     "begins",
     "pools",
     "tokens_pools",

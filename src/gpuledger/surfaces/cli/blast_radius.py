@@ -1,5 +1,7 @@
 """`gpuledger blast-radius`: what a bad weekend could cost, and which guardrail takes most off it."""
 
+import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +15,8 @@ from gpuledger.surfaces.cli._context import Context, pass_context
 
 if TYPE_CHECKING:
     from gpuledger.core.blast_radius import Radius
-    from gpuledger.pipeline.blast_radius import Inputs, Shared
+    from gpuledger.core.calendar import WorkingHours
+    from gpuledger.pipeline.blast_radius import Inputs, Shared, Written
 
 _MOST_SEED = 2**53 - 1
 
@@ -26,14 +29,14 @@ _MOST_SEED = 2**53 - 1
     "pools",
     multiple=True,
     metavar="KEY=VALUE,…",
-    help="A GPU pool: name, gpus (or instances), usd_per_gpu_hour (or usd_per_instance_hour, or instance_type and region), max_hours, quota, autoscaler_max, obtainable, lease_cap, lease_usd, idle_commitment_gpus, storage_usd, egress_usd, detect, respond (repeatable).",
+    help="A GPU pool: name, gpus (or instances), usd_per_gpu_hour (or usd_per_instance_hour, or instance_type and region, and pricing=spot), max_hours, quota, autoscaler_max, obtainable, lease_cap, lease_usd, idle_commitment_gpus, storage_usd, egress_usd, storage_usd_per_hour, egress_usd_per_hour, detect, respond (repeatable).",
 )
 @click.option(
     "--tokens-pool",
     "tokens",
     multiple=True,
     metavar="KEY=VALUE,…",
-    help="A pool of tokens: name, usd_per_hour (or tokens_per_minute and usd_per_mtok), max_hours, lease_usd (repeatable).",
+    help="A pool of tokens: name, usd_per_hour (or tokens_per_minute and usd_per_mtok, or model and input_, output_, cache_read_, cache_write_tokens_per_minute), max_hours, lease_usd (repeatable).",
 )
 @click.option(
     "--detect",
@@ -50,9 +53,12 @@ _MOST_SEED = 2**53 - 1
     "--hours",
     "hours",
     metavar="FROM-TO",
-    default="8-20",
-    show_default=True,
-    help="Working hours, Monday to Friday.",
+    help="Working hours, Monday to Friday (default 8-20).",
+)
+@click.option(
+    "--timezone",
+    metavar="ZONE",
+    help="Of the calendar, such as Europe/Berlin: then changes of the clock count.",
 )
 @click.option("--holidays", multiple=True, metavar="DATE,…", help="Days on which nobody works.")
 @click.option(
@@ -70,6 +76,27 @@ _MOST_SEED = 2**53 - 1
 @click.option("--file", "file", metavar="TOML", help="Read all of this from a file; options come before it.")
 @click.option(
     "--from-ledger", "from_ledger", is_flag=True, help="Add the GPU pools that the ledger's bills show."
+)
+@click.option(
+    "--from-live",
+    "from_live",
+    is_flag=True,
+    help="Add pools of what is at hand of AWS, Kubernetes and Slurm.",
+)
+@click.option("--aws", is_flag=True, help="Add AWS' quotas of P, G and VT instances, less what runs.")
+@click.option(
+    "--aws-region",
+    "regions",
+    multiple=True,
+    metavar="REGION",
+    help="Of --aws (repeatable; default: your AWS region).",
+)
+@click.option("--kube", is_flag=True, help="Add what Kubernetes' quotas, queues and autoscalers let through.")
+@click.option("--slurm", is_flag=True, help="Add what Slurm's partitions, QOS and associations let through.")
+@click.option(
+    "--price",
+    metavar="USD_PER_GPU_HOUR",
+    help="Of live pools that no price file knows (default: the lowest list price).",
 )
 @click.option("--seed", type=click.IntRange(0, _MOST_SEED), help="Of the random draws (default 1).")
 @click.option("--samples", type=click.IntRange(100, 200_000), help="Number of draws (default 10000).")
@@ -103,23 +130,32 @@ def command(
     """Say what a mistake in GPU or token pools can cost before somebody stops it.
 
     Loss = GPUs that can be started × price × time until it ends; every input is shown with its origin, the arithmetic line
-    by line. Distributions are your assumptions: P50, P90 and P99 are only as good as they are.
+    by line. Distributions are your assumptions: P50, P90 and P99 are only as good as they are. Exits with 1 when a live
+    source that was asked for could not be read.
     """
     from gpuledger.core.blast_radius import SAMPLES, assess
     from gpuledger.pipeline import blast_radius as pipeline
 
     settings, written = pipeline.read_file(given["file"]) if given["file"] else ({}, [])
     written += pipeline.typed(given["pools"], "gpu") + pipeline.typed(given["tokens"], "tokens")
-    diagnostics: list[Diagnostic] = []
-    if given["from_ledger"]:
-        from gpuledger.pipeline.blast_ledger import pools_of
-
-        found, diagnostics = pools_of(context.ledger())
-        written += found
+    asked = bool(written)
+    hours = _working_hours(given, settings)
+    shared = _shared(given, settings, hours)
+    written, diagnostics, failed = _found(context, given, written, hours, shared)
+    if not written and diagnostics:
+        context.emit("blast-radius", [], diagnostics=diagnostics)
+        click.get_current_context().exit(1)
     if not written and (html or serve):
         written = pipeline.typed([_EXAMPLE], "gpu")
-        given["detect"] = given["detect"] or "24h"
-    inputs = pipeline.resolve(written, _shared(given, settings))
+        shared = _shared({**given, "detect": given["detect"] or "24h"}, settings, hours)
+    elif not asked and shared.look is None and "detect" not in shared.times:
+        shared = _shared({**given, "calendar": "weekend"}, settings, hours)
+        if shared.look is not None:
+            shared = replace(
+                shared,
+                look=replace(shared.look, told=f"default, since nothing else ends it: {shared.look.told}"),
+            )
+    inputs = pipeline.resolve(written, shared)
     inputs.diagnostics += diagnostics
     said = [pipeline.split(text, "--guardrail") for text in given["rails"]] or settings.get("guardrails", [])
     rails = pipeline.guardrails(said) if said else pipeline.usual_guardrails(inputs.pools)
@@ -137,6 +173,44 @@ def command(
             serve_page(page, port, lambda text: click.echo(text, err=True))
             return
     _show(context, radius, inputs, {"seed": seed, "samples": samples})
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _found(
+    context: Context, given: dict[str, Any], written: "list[Written]", hours: "WorkingHours", shared: "Shared"
+) -> "tuple[list[Written], list[Diagnostic], bool]":
+    """Return the pools with those that the ledger and live systems show, what there is to say, and whether one failed."""
+    from gpuledger.pipeline import blast_live
+
+    environ, diagnostics = dict(os.environ), []
+    sources = {name for name in ("aws", "kube", "slurm") if given[name]}
+    if given["from_live"]:
+        there, told = blast_live.at_hand(environ)
+        sources |= set(there)
+        diagnostics.append(told)
+    failed = False
+    if sources:
+        live = blast_live.Live(
+            shared.today,
+            aws="aws" in sources,
+            kube="kube" in sources,
+            slurm="slurm" in sources,
+            regions=given["regions"],
+            price=given["price"],
+            environ=environ,
+        )
+        written, found = blast_live.pools(live, written, context.progress())
+        written += found.written
+        diagnostics += found.diagnostics
+        failed = found.failed
+    if given["from_ledger"]:
+        from gpuledger.pipeline.blast_ledger import pools_of
+
+        pools, notes = pools_of(context.ledger(), hours, shared.today)
+        written += pools
+        diagnostics += notes
+    return written, diagnostics, failed
 
 
 _EXAMPLE = "name=example,instances=200,gpus_per_instance=8,usd_per_instance_hour=32.4,max_hours=11"
@@ -149,8 +223,21 @@ def _whole(settings: dict[str, Any], key: str, low: int, high: int, default: int
     return found
 
 
-def _shared(given: dict[str, Any], settings: dict[str, Any]) -> "Shared":
-    from gpuledger.core.calendar import WorkingHours, holidays, unattended
+def _working_hours(given: dict[str, Any], settings: dict[str, Any]) -> "WorkingHours":
+    from gpuledger.core.calendar import WorkingHours, holidays, time_zone
+
+    said = str(given["hours"] or settings.get("hours", "8-20"))
+    opens, dash, closes = said.partition("-")
+    if not dash or not opens.isdecimal() or not closes.isdecimal() or not 0 <= int(opens) < int(closes) <= 24:  # noqa: PLR2004
+        raise UsageError(f"can't read --hours {said!r}", hint="Write 8-20: whole hours, from before to.")
+    told = given["holidays"] or settings.get("holidays", [])
+    days = [str(day) for day in told] if isinstance(told, list | tuple) else [str(told)]
+    zone = given["timezone"] or settings.get("timezone")
+    return WorkingHours(int(opens), int(closes), holidays(days), time_zone(str(zone)) if zone else None)
+
+
+def _shared(given: dict[str, Any], settings: dict[str, Any], hours: "WorkingHours") -> "Shared":
+    from gpuledger.core.calendar import unattended
     from gpuledger.pipeline.blast_radius import Shared
 
     times: dict[str, tuple[str, str]] = {}
@@ -159,14 +246,6 @@ def _shared(given: dict[str, Any], settings: dict[str, Any]) -> "Shared":
             times[key] = (given[key], "typed")
         elif key in settings:
             times[key] = (str(settings[key]), f"file {given['file']}")
-    opens, dash, closes = given["hours"].partition("-")
-    if not dash or not opens.isdecimal() or not closes.isdecimal() or not 0 <= int(opens) < int(closes) <= 24:  # noqa: PLR2004
-        raise UsageError(
-            f"can't read --hours {given['hours']!r}", hint="Write 8-20: whole hours, from before to."
-        )
-    told = given["holidays"] or settings.get("holidays", [])
-    days = [str(day) for day in told] if isinstance(told, list | tuple) else [str(told)]
-    hours = WorkingHours(int(opens), int(closes), holidays(days))
     when = given["calendar"] or settings.get("calendar")
     begins = given["begins"] or settings.get("begins", "leave")
     if begins not in {"leave", "random"}:
