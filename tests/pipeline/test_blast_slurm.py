@@ -1,6 +1,5 @@
 """Limits of a real Slurm in `gpuledger blast-radius`: partitions, QOS and associations, enforced and not."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -42,7 +41,7 @@ def set_up(cluster: SlurmCluster, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def limited(slurm: SlurmCluster) -> Iterator[SlurmCluster]:
+def limited(slurm: SlurmCluster) -> SlurmCluster:
     """A Slurm with two partitions, and limits that it enforces."""
     set_up(slurm, f"AccountingStorageEnforce=limits,qos\n{SPARE}")
     return slurm
