@@ -72,9 +72,9 @@ def calls(cost: str, kind: str, quantity: int, model: str = "gpt-5", **more: Any
     return bill(cost, **{**given, **more})
 
 
-def job(name: str = "j", **more: Any) -> dict[str, Any]:
+def job(key: str = "j", **more: Any) -> dict[str, Any]:
     given = {
-        "job_id": name, "cluster": "c", "kind": "Deployment", "name": name, "namespace": "ml", "state": "Running", "attempts": 1,
+        "job_id": key, "cluster": "c", "kind": "Deployment", "name": key, "namespace": "ml", "state": "Running", "attempts": 1,
         "started": at(0), "owner": "ada", "x_Source": "k", "x_BillingPeriod": "2026-10-05",
     }  # fmt: skip
     return {**given, **more}
@@ -179,3 +179,21 @@ def _insert(con: duckdb.Connection, table: str, row: Mapping[str, Any]) -> None:
             bound.append(value)
     names = ", ".join(map(quoted, row))
     con.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join(values)})", bound)
+
+
+def check_found(rule: str, world: World, scope: str, low: str, high: str) -> None:
+    """One finding of a rule: where, and how much."""
+    (row,) = world.ask(rule).rows
+    assert (row["rule"], row["scope"]) == (rule, scope)
+    assert near(row["saving_low"], low), row["saving_low"]
+    assert near(row["saving_high"], high), row["saving_high"]
+    assert row["saving_low"] <= row["saving_high"] <= row["touched_cost"]
+    assert row["evidence"]
+    assert row["action"]
+
+
+def check_sound(rule: str, world: World) -> None:
+    """The rule could look, and found nothing."""
+    answer = world.ask(rule, show_all=True)
+    assert [row["status"] for row in answer.rows] == ["nothing found"], answer.rows
+    assert answer.totals["saving_high"] == 0

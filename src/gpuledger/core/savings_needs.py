@@ -135,3 +135,11 @@ PTU_TOKENS: Final = Need(
     '[savings.facts."RESOURCE"] deployment = "NAME".',
     "job_id IS NULL",
 )
+API_TOKENS: Final = Need(
+    "serving_hour",
+    "coalesce(input_tokens, output_tokens)",
+    "tokens of API models by hour",
+    "Collect the gateway's usage or the provider's metrics (docs/token-telemetry.md).",
+    "job_id IS NULL",
+)
+PRICED_BY_PLACE: Final = Need("atom", "coalesce(instance_type, ai_model)", "machines or models behind an API")

@@ -3,11 +3,11 @@
 from decimal import Decimal
 
 from gpuledger.core.savings import Row, number
-from gpuledger.core.savings_needs import ON_DEMAND
+from gpuledger.core.savings_needs import PRICED_BY_PLACE
 
 TITLE = "Cheaper region or provider"
 FORMULA = "cost × (1 − price there ÷ price here); low is 0: moving data and egress are not in it"
-NEEDS = (ON_DEMAND,)
+NEEDS = (PRICED_BY_PLACE,)
 CONFIDENCE = Decimal("0.35")
 RISK = "high"
 RELEASES = False

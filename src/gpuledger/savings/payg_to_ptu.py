@@ -3,11 +3,11 @@
 from decimal import Decimal
 
 from gpuledger.core.savings import Row, money, number
-from gpuledger.core.savings_needs import MODELS_ON_BILL, OUTPUTS, UNIT_RATE
+from gpuledger.core.savings_needs import API_TOKENS, MODELS_ON_BILL, UNIT_RATE
 
 TITLE = "Steady tokens pay-as-you-go"
 FORMULA = "tokens of nine in ten hours × price − whole units × their price"
-NEEDS = (MODELS_ON_BILL, OUTPUTS, UNIT_RATE)
+NEEDS = (MODELS_ON_BILL, API_TOKENS, UNIT_RATE)
 CONFIDENCE = Decimal("0.5")
 RISK = "high"
 RELEASES = False
