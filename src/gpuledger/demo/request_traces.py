@@ -126,7 +126,7 @@ def recognise(path: Path) -> Found | None:
     if len(found) > 1 or (len(paths) > 1 and kind != "azure-llm"):
         listing = ", ".join(file.name for some in found.values() for file in some)
         raise SourceError(
-            f"several traces of requests: {names}", where=str(path), hint="Name one of the files."
+            f"several traces of requests: {listing}", where=str(path), hint="Name one of the files."
         )
     return Found(kind, tuple(paths), columns)
 
