@@ -314,7 +314,7 @@ def _duration(text: str) -> int | None:
 def write(dist: Dist, unit: Unit) -> str:
     """Write an uncertain number in the form that `parse` reads."""
     parts = [_plain(point, unit) for point in dist.points]
-    return parts[0] if dist.shape == "fixed" else f"{dist.shape}({','.join(parts)})"
+    return f"lognormal({','.join(parts)})" if dist.shape == "lognormal" else "..".join(parts)
 
 
 def _plain(number: int, unit: Unit) -> str:

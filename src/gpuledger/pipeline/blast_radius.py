@@ -369,8 +369,10 @@ def dollars(micro: int) -> Decimal:
     return Decimal(micro).scaleb(-6)
 
 
-def page_model(inputs: Inputs, rails: Sequence[core.Guardrail], *, seed: int, samples: int) -> dict[str, Any]:
-    """Return what the page calculates from: every input as text that both sides read alike."""
+def page_model(
+    inputs: Inputs, rails: Sequence[core.Guardrail] | None, *, seed: int, samples: int
+) -> dict[str, Any]:
+    """Return what the page calculates from: every input as text that both sides read alike. `rails` None: the usual."""
     limits = [name for name in core.Guardrail.__dataclass_fields__ if name != "name"]
     return {
         "seed": seed,
@@ -387,7 +389,9 @@ def page_model(inputs: Inputs, rails: Sequence[core.Guardrail], *, seed: int, sa
             }
             for pool in inputs.pools
         ],
-        "guardrails": [
+        "guardrails": None
+        if rails is None
+        else [
             {"name": rail.name}
             | {key: getattr(rail, key) for key in limits if getattr(rail, key) is not None}
             for rail in rails

@@ -318,6 +318,29 @@ const BlastRadius = (() => {
     return inputs;
   };
   const worst = (pool) => loss({ pool, columns: constant(pool) }, {}, 1);
+  const RAILS = ["detect", "respond", "max_hours", "look", "lease_cap", "lease_usd", "quota_percent", "autoscaler_percent"];
+  // `detect=15m,respond=10m` as the command line's --guardrail has it.
+  const rail = (name, said) => {
+    const found = { name };
+    for (const part of said.split(",")) {
+      const [key, text] = [part.slice(0, part.indexOf("=")).trim(), part.slice(part.indexOf("=") + 1).trim()];
+      if (!RAILS.includes(key)) fail(`“${part}” is no limit: write detect=15m or the like`);
+      if (key in found) fail(`${key} is given twice`);
+      found[key] = value(text.toLowerCase(), UNITS[key]);
+      if (key.endsWith("_percent") && found[key] > 100) fail("more than 100 %");
+    }
+    return found;
+  };
+  // The command line's usual_guardrails.
+  const usual = (pools) => {
+    const gpu = pools.some((pool) => pool.kind === "gpu"), looks = pools.some((pool) => (pool.inputs.look ?? "") !== "");
+    return [
+      { name: "alert within 15 min", detect: 900 }, { name: "respond within 15 min", respond: 900 }, { name: "job time limit of 4 h", max_hours: 4 * HOUR },
+      ...gpu ? [{ name: "half the quota", quota_percent: 50 }, { name: "lease cap of 64 GPUs per pool", lease_cap: 64 }] : [],
+      { name: "dollar lease of $5,000 per pool", lease_usd: 5000 * MICRO },
+      ...looks ? [{ name: "someone looks every 4 h", look: 4 * HOUR }, ...gpu ? [{ name: "autoscaler at a quarter off-hours", autoscaler_percent: 25 }] : []] : [],
+    ];
+  };
   const combined = (rails) => {
     const found = { name: "all of them" };
     for (const rail of rails) for (const [key, limit] of Object.entries(rail)) {
@@ -421,7 +444,7 @@ const BlastRadius = (() => {
     return remembered(key, count, () => loss(of, rail, count));
   };
   const assess = (model) => {
-    const pools = model.pools.map(read), count = model.samples, rails = model.guardrails;
+    const pools = model.pools.map(read), count = model.samples, rails = model.guardrails ?? usual(model.pools);
     check(pools);
     const whole = (drawnPools, streams, rail) => sum(drawnPools.map((of, index) => lossOf(of, streams[index], rail, count)), count);
     const together = pools.map(() => `${model.seed}`), apart = pools.map((pool) => `${model.seed}/${pool.name}`);
@@ -448,6 +471,6 @@ const BlastRadius = (() => {
       guardrails: weighed, together: rails.length > 1 ? weigh(combined(rails)) : null, lines: lines(pools, cases), losses: total,
     };
   };
-  return { assess, parse, plain, highest, money, price, durationText, group, shares, draws, UNITS, value };
+  return { assess, usual, rail, parse, plain, highest, money, price, durationText, group, shares, draws, UNITS, value };
 })();
 if (typeof module !== "undefined") module.exports = BlastRadius;

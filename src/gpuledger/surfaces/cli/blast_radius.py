@@ -165,7 +165,7 @@ def command(
     if html or serve:
         from gpuledger.surfaces.blast_radius_page import render, serve_page
 
-        page = render(pipeline.page_model(inputs, rails, seed=seed, samples=samples))
+        page = render(pipeline.page_model(inputs, rails if said else None, seed=seed, samples=samples))
         if html:
             Path(html).write_text(page, "utf-8")
             click.echo(f"wrote {html}: open it in a browser, it needs no network", err=True)
