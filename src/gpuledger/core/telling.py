@@ -4,12 +4,14 @@ A telemetry module has TYPE and TITLE and, to be collected by name, `tell(asked)
 all that there is of that time; what comes after the last one is thrown away, so that a failure loses no whole part.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from gpuledger.core.contracts import Connection
 from gpuledger.core.usage_tables import Record
 from gpuledger.diagnostics import Diagnostic
 
@@ -90,4 +92,24 @@ class Teller(Protocol):
 
     def tell(self, asked: Asked) -> Iterator[Told]:
         """Yield what is known of the time asked for. Raises ConfigError for settings, SourceError for the rest."""
+        ...
+
+
+@runtime_checkable
+class FileTelemetry(Protocol):
+    """Names that a telemetry module has whose files become rows of one table.
+
+    `relation` returns SQL of rows with some of the columns of TABLE, and what was wrong with the files, which it gets as
+    names to show and local paths; `scratch` is a folder for its own files.
+    """
+
+    TYPE: str
+    TITLE: str
+    TABLE: str
+    SUFFIXES: Sequence[str]
+
+    def relation(
+        self, con: Connection, files: Sequence[tuple[str, Path]], scratch: Path
+    ) -> tuple[str, list[Diagnostic]]:
+        """Return SQL of the files' rows. Raises SourceError when a file isn't of this kind."""
         ...

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from gpuledger.config import TelemetrySection
 from gpuledger.core.telling import Asked, Covered, Kept
+from gpuledger.core.usage_tables import HOLDING_TABLES
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import GpuledgerError, UsageError
@@ -40,8 +41,6 @@ _KEYS: Final = {
     "job": ("job_id",),
     "node_interval": ("cluster", "node"),
     "usage_interval": ("cluster", "pod_uid"),
-    "token_interval": ("cluster", "namespace", "pod", "deployment", "model"),
-    "training_interval": ("run_id",),
 }
 
 
@@ -337,6 +336,8 @@ class _Keeper:
 
     def _intervals(self, table: str) -> str:
         start, end = (f"TIMESTAMPTZ '{moment.isoformat()}'" for moment in self.window)
+        if table not in HOLDING_TABLES:  # what came of a time is told whole or not at all
+            return f'SELECT * FROM old_{table} WHERE "end" <= {start} OR "end" > {end}'
         gone = f"NOT ({_unmentioned(table)})" if self.ended else "true"
         whole = f"SELECT * FROM old_{table} AS o WHERE NOT ({gone}) UNION ALL" if self.ended else ""
         return f"""{whole}

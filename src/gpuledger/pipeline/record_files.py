@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, cast
 
 from gpuledger.core.contracts import Delivery, FileConnector, SourceFile, Tree
-from gpuledger.core.usage_tables import QUANTITIES, TELEMETRY_TABLES, columns_of
+from gpuledger.core.usage_tables import HOLDING_TABLES, QUANTITIES, TELEMETRY_TABLES, columns_of
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError
@@ -262,7 +262,11 @@ def _strangers(table: str, names: set[str], where: str) -> Iterator[Diagnostic]:
 def write_intervals(
     con: duckdb.Connection, checked: Checked, out: Path, within: tuple[date, date] | None = None
 ) -> list[DataFile]:
-    """Cut `good_<table>` at midnights and write it, a folder for each day; optionally the days first…last only."""
+    """Write `good_<table>`, a folder for each day; optionally the days first…last only.
+
+    What was held is cut at midnights. What came of it can't be cut: tokens of an interval that crosses midnight are of
+    the day in which it ends.
+    """
     table = checked.table
     if checked.first is None or checked.last is None:
         return []
@@ -272,7 +276,9 @@ def write_intervals(
         return []
     names = list(duckdb.columns(con, f"good_{table}"))
     rows = (
-        _cut(table, names)
+        f'SELECT *, (epoch_us("end") - 1) // {_DAY} AS _day FROM good_{table}'
+        if table not in HOLDING_TABLES
+        else _cut(table, names)
         if checked.crosses
         else f"SELECT *, epoch_us(start) // {_DAY} AS _day FROM good_{table}"
     )

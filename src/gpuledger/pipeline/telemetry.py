@@ -13,8 +13,9 @@ from hashlib import sha256
 from operator import attrgetter
 from os import SEEK_END
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
+from gpuledger.core.contracts import SourceFile
 from gpuledger.core.usage import UsageInterval
 from gpuledger.core.usage_tables import HOLDING_TABLES, Record, columns_of, table_of, values_of
 from gpuledger.diagnostics import Diagnostic
@@ -220,7 +221,7 @@ def store_spool(  # noqa: PLR0913 - keywords say what a delivery is
             checked[table] = spool.load(con, table, source)
             if beside is not None:
                 beside(con, checked[table])
-        files = _write(con, checked, days, scratch)
+        files = write_days(con, checked, scratch, days)
     finally:
         con.close()
     orders = {day.isoformat(): order for day in days}
@@ -229,8 +230,8 @@ def store_spool(  # noqa: PLR0913 - keywords say what a delivery is
     return stored
 
 
-def _write(
-    con: duckdb.Connection, checked: Mapping[str, Checked], days: Sequence[date], scratch: Path
+def write_days(
+    con: duckdb.Connection, checked: Mapping[str, Checked], scratch: Path, days: Sequence[date] = ()
 ) -> dict[str, list[DataFile]]:
     """Write the good rows of the days; without days, of all that the intervals touch, or else of the jobs' times."""
     within = (min(days), max(days)) if days else None
@@ -267,6 +268,47 @@ def _commit(
         stored.rows[table] = counts
 
 
+class Reading(Protocol):
+    """One way to read files of telemetry: which of a tree's files, of which tables, and how they become data files."""
+
+    type: str
+    reader: str  # changes when the same files would be read differently
+
+    def files(self, tree: "Tree") -> Mapping[str, Sequence[SourceFile]]:
+        """Return the files to read, by table. Raises SourceError when there are none."""
+        ...
+
+    def write(
+        self, con: duckdb.Connection, tree: "Tree", scratch: Path, progress: Callable[[str], None]
+    ) -> tuple[dict[str, list[DataFile]], list[Diagnostic]]:
+        """Write the rows as files by day for each table; return them and what was wrong."""
+        ...
+
+
+class _Records:
+    """Files of records, columns by name."""
+
+    type = records.TYPE
+
+    def __init__(self) -> None:
+        # Changes with the code that reads record files, so that the same files are read again by a newer version.
+        self.reader = sha256(Path(record_files.__file__).read_bytes()).hexdigest()[:12]
+
+    def files(self, tree: "Tree") -> Mapping[str, Sequence[SourceFile]]:
+        return record_files.by_table(tree)
+
+    def write(
+        self, con: duckdb.Connection, tree: "Tree", scratch: Path, progress: Callable[[str], None]
+    ) -> tuple[dict[str, list[DataFile]], list[Diagnostic]]:
+        found, checked = self.files(tree), dict[str, Checked]()
+        for table in (table for table in TABLES if table in found):
+            progress(f"reading {table} records of {tree.location}")
+            checked[table] = record_files.read(con, tree, table, found[table], scratch)
+        return write_days(con, checked, scratch), [
+            told for one in checked.values() for told in one.diagnostics
+        ]
+
+
 def ingest_records(
     ledger: "Ledger",
     path: str,
@@ -277,13 +319,29 @@ def ingest_records(
 ) -> Report:
     """Bring files of records into the ledger: each day that they tell of is replaced in the tables that they have.
 
+    See `ingest_files`.
+    """
+    return ingest_files(ledger, path, _Records(), source=source, force=force, progress=progress)
+
+
+def ingest_files(
+    ledger: "Ledger",
+    path: str,
+    reading: Reading,
+    *,
+    source: str | None = None,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Bring files of telemetry into the ledger: each day that they tell of is replaced in the tables that they have.
+
     The source is called `source`, or after the folder. The same files twice are one delivery; files that were
     replaced by others since are refused unless `force`. A delivery that can't be read is a rejected row and a
     Diagnostic, and changes nothing.
     """
     tree = open_tree(path, ledger.cache)
-    name = slug(source or f"records-{Path(path.rstrip('/')).name.split('.')[0]}")
-    run = _Files(ledger.store, tree, name, progress, force=force)
+    name = slug(source or f"{reading.type}-{Path(path.rstrip('/')).name.split('.')[0]}")
+    run = _Files(ledger.store, tree, name, reading, progress, force=force)
     try:
         run.run()
     except (SourceError, ConflictError) as error:
@@ -295,31 +353,32 @@ def ingest_records(
     return run.report
 
 
+@dataclass(slots=True)
 class _Files:
-    """One delivery of record files on its way into the ledger."""
+    """One delivery of files on its way into the ledger."""
 
-    def __init__(
-        self, store: Store, tree: "Tree", source: str, progress: Callable[[str], None], *, force: bool
-    ) -> None:
-        self.store, self.tree, self.source, self.progress, self.force = store, tree, source, progress, force
-        self.identity, self.report = "unknown", Report()
+    store: Store
+    tree: "Tree"
+    source: str
+    reading: Reading
+    progress: Callable[[str], None]
+    force: bool
+    identity: str = "unknown"
+    report: Report = field(default_factory=Report)
 
     def run(self) -> None:
-        found = record_files.by_table(self.tree)
-        files = [file for group in found.values() for file in group]
-        self.identity = content_id([self.tree.local(file.path) for file in files])
+        found = self.reading.files(self.tree)
+        files = {file.path: file for group in found.values() for file in group}
+        self.identity = content_id([self.tree.local(path) for path in files])
         if not self.force and self._known(list(found)):
             return
         scratch = scratch_folder(self.store)
         con = duckdb.connect(spill=scratch / "spill")
         try:
-            checked: dict[str, Checked] = {}
-            for table in (table for table in TABLES if table in found):
-                self.progress(f"reading {table} records of {self.tree.location}")
-                checked[table] = record_files.read(con, self.tree, table, found[table], scratch)
-                self.report.diagnostics += checked[table].diagnostics
+            self.progress(f"reading {self.tree.location}")
+            written, told = self.reading.write(con, self.tree, scratch, self.progress)
+            self.report.diagnostics += told
             self.progress(f"storing {self.source}")
-            written = _write(con, checked, [], scratch)
             con.close()
             self._store(written)
         finally:
@@ -336,7 +395,7 @@ class _Files:
         order = max(int(datetime.now(UTC).timestamp() * 1_000_000), *(one + 1 for one in held))
         before = {(table, unit[1]) for table in written for unit in self.store.units(table) if unit[0] == self.source}  # fmt: skip
         orders = dict.fromkeys(days, order)
-        note = {"type": records.TYPE, "reader": _READER, "location": self.tree.location}
+        note = {"type": self.reading.type, "reader": self.reading.reader, "location": self.tree.location}
         stored = Stored()
         _commit(self.store, self.source, self.identity, written, orders, dict.fromkeys(days, note), stored)
         for day in days:
@@ -366,7 +425,7 @@ class _Files:
         return True
 
     def _is_ours(self, note: Mapping[str, Any]) -> bool:
-        return bool(note["delivery_id"] == self.identity and note.get("reader") == _READER)
+        return bool(note["delivery_id"] == self.identity and note.get("reader") == self.reading.reader)
 
 
 def _row(source: str, day: str | None, identity: str, rows: int, action: Action) -> Ingested:
@@ -378,7 +437,3 @@ def _older(where: str, source: str, day: str) -> Diagnostic:
         "older-delivery", "warning", where, f"the ledger holds a newer delivery of {source} {day}: this one was not loaded",
         "That is usually right. To go back to it all the same, ingest it with --force.",
     )  # fmt: skip
-
-
-# Changes with the code that reads record files, so that the same files are read again by a newer version.
-_READER: Final = sha256(Path(record_files.__file__).read_bytes()).hexdigest()[:12]

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from gpuledger.core.windows import Window
     from gpuledger.pipeline.ingest import Report
 
-_RECORDS = "records"  # the type of telemetry records in files
 _KEYS = (
     "source",
     "billing_period",
@@ -30,11 +29,12 @@ _KEYS = (
 def _types(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # click's signature
     if value:
         from gpuledger import registry
-        from gpuledger.telemetry import records
+        from gpuledger.pipeline import token_files
 
-        click.echo(f"{records.TYPE:14} {records.TITLE}")
+        for name in token_files.kinds():
+            click.echo(f"{name:18} {registry.telemetry(name).TITLE}")
         for connector in registry.sources():
-            click.echo(f"{connector.TYPE:14} {connector.TITLE}")
+            click.echo(f"{connector.TYPE:18} {connector.TITLE}")
         ctx.exit()
 
 
@@ -97,8 +97,8 @@ def command(
             raise UsageError("no path given", hint="gpuledger ingest --type TYPE PATH_OR_URL")
         settings = {"map": mapping} if mapping else {}
         for path in names:
-            if type_name == _RECORDS:
-                report.extend(_records(context, path, source, force=force))
+            if _is_telemetry(type_name):
+                report.extend(_files(context, type_name, path, source, force=force))
                 continue
             report.extend(
                 ledger.ingest(
@@ -135,11 +135,18 @@ def command(
     return 1 if any(told.severity == "error" for told in report.diagnostics) else 0
 
 
-# Imported only where they are asked for: a bill needs no cluster's client.
-def _records(context: Context, path: str, source: str | None, *, force: bool) -> "Report":
-    from gpuledger.pipeline.telemetry import ingest_records
+def _is_telemetry(type_name: str) -> bool:
+    from gpuledger import registry
 
-    return ingest_records(context.ledger(), path, source=source, force=force, progress=context.progress())
+    return type_name in registry.telemetry_names() and type_name not in registry.source_names()
+
+
+# Imported only where they are asked for: a bill needs no cluster's client.
+def _files(context: Context, type_name: str, path: str, source: str | None, *, force: bool) -> "Report":
+    from gpuledger.pipeline import token_files
+
+    ledger, progress = context.ledger(), context.progress()
+    return token_files.ingest(ledger, type_name, path, source=source, force=force, progress=progress)
 
 
 def _telemetry(context: Context, name: str, span: "Window | None", *, force: bool) -> "Report":
