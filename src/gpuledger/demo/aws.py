@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Final
 
 from gpuledger.demo import bulk, files
+from gpuledger.demo.aws_beside import beside
 from gpuledger.demo.aws_commitments import reserved_instances, savings_plan
 from gpuledger.demo.aws_lines import PAYER, Line, Lines
 from gpuledger.demo.aws_usage import closing, usage
@@ -45,7 +46,12 @@ def _lines(setting: files.Setting, truth: Truth) -> Iterator[Line]:
     lines = Lines(setting.month, setting.seed)
     saved: dict[tuple[str, str], Decimal] = {}
     before: dict[tuple[str, str], Decimal] = {}
-    for part in (savings_plan(lines, truth), reserved_instances(lines, truth), *usage(lines)):
+    for part in (
+        savings_plan(lines, truth),
+        reserved_instances(lines, truth),
+        *usage(lines),
+        beside(lines, truth),
+    ):
         for line in part:
             if discount := line.cells.get("discount_total_discount"):
                 key = (line.cells["line_item_usage_account_id"], line.cells["line_item_product_code"])

@@ -22,7 +22,7 @@ ONE: Final = Decimal(1)
 PLAN_ARN: Final = "arn:aws:savingsplans::999900001111:savingsplan/5e0f6b0c-0000-4000-8000-5a11e5910001"
 PLAN_MACHINES: Final = 8
 PLAN_USED: Final = Decimal("0.61")
-_PLAN_KIND: Final = "p5.48xlarge"
+PLAN_KIND: Final = "p5.48xlarge"
 _ADAS: Final = 3  # machines that Ada started; Marie started the others, and the weekend run
 _PLAN_RATE: Final = Decimal("39.6288")
 
@@ -36,7 +36,7 @@ _AMORTIZED: Final = Decimal("0.5080")
 _FACTOR: Final = Decimal(64)
 
 
-def _counts(lines: Lines) -> list[int]:
+def plan_counts(lines: Lines) -> list[int]:
     """How many machines of the plan run in each hour: in sum the wanted share of the commitment, to the hour."""
     rng = stream(lines.seed, lines.month, "aws/plan")
     hours = lines.month.hours
@@ -91,18 +91,18 @@ def _plan_fee(lines: Lines, start: datetime, used: Decimal) -> dict[str, str]:
 
 def savings_plan(lines: Lines, truth: Truth) -> Iterator[Line]:
     """Rows of the plan that is only used to about 61 %: the rest of the commitment is stranded."""
-    price = LIST_PRICE[_PLAN_KIND]
-    covers = f"{PLAN_MACHINES} x {_PLAN_KIND}"
+    price = LIST_PRICE[PLAN_KIND]
+    covers = f"{PLAN_MACHINES} x {PLAN_KIND}"
     truth.commitments[PLAN_ARN] = Commitment(
         "aws", "EC2 Instance Savings Plan", "headline: over-committed", covers, price, _PLAN_RATE
     )
-    model, cards = GPUS[_PLAN_KIND]
+    model, cards = GPUS[PLAN_KIND]
     rng = stream(lines.seed, lines.month, "aws/plan-machines")
     names = [f"i-0{identifier(rng, _HEX, 16)}" for _ in range(PLAN_MACHINES)]
     machines = [
         Machine(
             name,
-            _PLAN_KIND,
+            PLAN_KIND,
             _PROD,
             tags("aws", "llm-pretraining", user_name=f"p5-{n}", user_project="atlas")
             | created_by("ada@example.com" if n < _ADAS else "marie@example.com"),
@@ -116,7 +116,7 @@ def savings_plan(lines: Lines, truth: Truth) -> Iterator[Line]:
     }
     covered = Fact(ZERO, _PLAN_RATE, resource=True, gpu=model, gpu_hours=Decimal(cards), commitment=PLAN_ARN)
     committed = _PLAN_RATE * PLAN_MACHINES
-    for index, count in enumerate(_counts(lines)):
+    for index, count in enumerate(plan_counts(lines)):
         start = lines.month.hour(index)
         for machine in machines[:count]:
             cells = lines.instance(machine, "SavingsPlanCoveredUsage", start, ONE, price)

@@ -26,6 +26,7 @@ PAYER: Final = "999900001111"
 EDP: Final = Decimal("0.06")
 REGIONS: Final = {
     "us-east-1": ("", "US East (N. Virginia)"),
+    "us-west-2": ("USW2-", "US West (Oregon)"),
     "eu-central-1": ("EUC1-", "EU (Frankfurt)"),
 }
 _SHAPES: Final = {

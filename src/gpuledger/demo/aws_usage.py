@@ -69,7 +69,7 @@ def _machine(lines: Lines, name: str, kind: str, account: str, owner: dict[str, 
     return Machine(f"i-0{identifier(rng, _HEX, 16)}", kind, account, owner, region)
 
 
-def _running(month: Month, seed: int, name: str, pattern: str) -> Iterator[tuple[datetime, Decimal]]:
+def running(month: Month, seed: int, name: str, pattern: str) -> Iterator[tuple[datetime, Decimal]]:
     """Hours of the month in which a machine ran, with the part of the hour."""
     rng = stream(seed, month, f"aws/running/{name}")
     left, on = 0, False
@@ -98,7 +98,7 @@ def _fleet(lines: Lines) -> Iterator[Line]:
             owner = tags(PROVIDER, team, user_name=f"{kind.split('.')[0]}-{number}", user_env="prod")
             owner |= _CREATED.get((team, kind), _TERRAFORM)
             machine = _machine(lines, name, kind, account, owner, region)
-            for moment, part in _running(lines.month, lines.seed, name, pattern):
+            for moment, part in running(lines.month, lines.seed, name, pattern):
                 yield lines.on_demand(machine, moment, part)
 
 
@@ -136,7 +136,7 @@ def _spot(lines: Lines) -> Iterator[Line]:
     owner = tags(PROVIDER, "data-platform", user_name="spot-etl", user_env="prod") | _TERRAFORM
     machine = _machine(lines, "spot", "g6e.xlarge", _PLATFORM, owner, "us-east-1")
     rng = stream(lines.seed, lines.month, "aws/spot-price")
-    for moment, part in _running(lines.month, lines.seed, "spot", "jobs"):
+    for moment, part in running(lines.month, lines.seed, "spot", "jobs"):
         rate = Decimal(rng.randint(6200, 8100)) / 10000
         line = lines.on_demand(machine, moment, part, rate=rate)
         line.cells.update(

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from gpuledger.demo.company import DAY, HOUR, TEAMS, ZERO
-from gpuledger.demo.telemetry_machines import AKS, CKS, EUROPE, GKE, PROD, RESEARCH, SLURM, Machine
+from gpuledger.demo.telemetry_machines import AKS, CKS, EUROPE, GKE, PROD, RESEARCH, SLURM, WEST, Machine
 from gpuledger.demo.telemetry_plan import Life, Plan, Work, turns
 from gpuledger.demo.telemetry_rows import Claim, Slice
 
@@ -56,6 +56,46 @@ def _slurm(plan: Plan, pool: dict[str, list[Machine]]) -> None:
             level = _D("0.12") if name == "eval-code" else _D(rng.randint(45, 93)) / 100
             claim = Claim(cards=cards, cores=22 * cards, memory=220 * cards, busy=level, load=_D("0.4"))
             plan.records.hold(replace(plan.pod(job, job.name), container=None), node, (start, end), claim)
+    _nightly(plan, pool["p5-nightly"])
+
+
+def _nightly(plan: Plan, nodes: Sequence[Machine]) -> None:
+    """An evaluation in the night, on a machine of its own: one job each time."""
+    user = TEAMS["llm-pretraining"].owner.partition("@")[0]
+    for node in nodes:
+        for number, (start, end) in enumerate(node.runs):
+            life = Life(start - timedelta(minutes=5), start, end, "COMPLETED")
+            job = plan.slurm(SLURM, 52001 + number, "eval-nightly", ("llm-pretraining", user), life)
+            claim = Claim(cards=8, cores=160, memory=1600, busy=_D("0.77"), load=_D("0.5"))
+            plan.records.hold(replace(plan.pod(job, job.name), container=None), node, (start, end), claim)
+
+
+def _west(plan: Plan, pool: dict[str, list[Machine]]) -> None:
+    """Runs of a sweep, one after the other, where there was room when it began."""
+    rng = plan.rng("west")
+    owner = TEAMS["llm-pretraining"].owner
+    for node in pool["p5"]:
+        for number, (start, end) in enumerate(turns(rng, node.runs, 8, 30)):
+            work = Work(
+                WEST,
+                "Job",
+                f"mix-ablation-{number}",
+                "pretraining",
+                "llm-pretraining",
+                {_TYPE: "training"},
+                owner,
+            )
+            job = plan.job(work, Life(start - timedelta(minutes=3), start, end, "Succeeded"))
+            claim = Claim(cards=8, cores=170, memory=1700, busy=_D("0.83"), load=_D("0.5"))
+            plan.records.hold(plan.pod(job, f"{work.name}-0"), node, (start, end), claim)
+    bound = Work(WEST, "Deployment", "rag-records", "rag-serving", "rag-serving", {_TYPE: "inference"})
+    plan.service(
+        bound,
+        [
+            (node, Claim(cards=8, cores=160, memory=1500, busy=_D("0.44"), load=_D("0.3")))
+            for node in pool["p5-serving"]
+        ],
+    )
 
 
 def _prod(plan: Plan, pool: dict[str, list[Machine]]) -> None:
@@ -100,6 +140,8 @@ def _europe(plan: Plan, pool: dict[str, list[Machine]]) -> None:
 def _research(plan: Plan, pool: dict[str, list[Machine]]) -> None:
     rng = plan.rng("research")
     eight = Claim(cards=8, cores=88, memory=1000, load=_D("0.3"))
+    dino = Work(RESEARCH, "PyTorchJob", "dino-p5", "vision-research", "vision-research", {_TYPE: "training"}, TEAMS["vision-research"].owner)  # fmt: skip
+    plan.gang(dino, pool["p5"], Claim(cards=8, cores=170, memory=1700, busy=_D("0.74"), load=_D("0.5")))
     kinds = (("RayJob", "detr-sweep", _D("0.12")), ("PyTorchJob", "vit-l-finetune", _D("0.81")))
     for node, (kind, name, level) in zip(pool["p4d"], kinds, strict=True):
         for number, (start, end) in enumerate(turns(rng, node.runs, 9, 40)):
@@ -208,5 +250,5 @@ def _cks(plan: Plan, pool: dict[str, list[Machine]]) -> None:
 
 
 CLUSTERS: Final[dict[str, Callable[[Plan, dict[str, list[Machine]]], None]]] = {
-    SLURM: _slurm, PROD: _prod, EUROPE: _europe, RESEARCH: _research, AKS: _aks, GKE: _gke, CKS: _cks,
+    SLURM: _slurm, PROD: _prod, EUROPE: _europe, RESEARCH: _research, AKS: _aks, GKE: _gke, CKS: _cks, WEST: _west,
 }  # fmt: skip

@@ -34,10 +34,15 @@ SHAPES: Final = {
     "gd-8xl40s-i128": (128, 1024),
 }
 SLURM, PROD, EUROPE, RESEARCH = "slurm-atlas", "eks-prod-us", "eks-prod-eu", "eks-research"
+WEST: Final = "eks-prod-west"
 AKS, GKE, CKS = "aks-llm", "gke-vision", "cks-us-east-04"
 
 # Provider, instance type, team on the bill, start of its name there: cluster and pool. The first that fits counts.
 _PLACES: Final = (
+    ("aws", "p5.48xlarge", "vision-research", "", RESEARCH, "p5"),
+    ("aws", "p5.48xlarge", "llm-pretraining", "p5-west", WEST, "p5"),
+    ("aws", "p5.48xlarge", "llm-pretraining", "p5-nightly", SLURM, "p5-nightly"),
+    ("aws", "p5.48xlarge", "rag-serving", "", WEST, "p5-serving"),
     ("aws", "p5.48xlarge", "", "", SLURM, "p5"),
     ("aws", "g6e.12xlarge", "rag-serving", "rag-eu", EUROPE, "rag"),
     ("aws", "g6e.12xlarge", "rag-serving", "", PROD, "rag"),

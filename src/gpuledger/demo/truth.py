@@ -45,8 +45,9 @@ class Commitment:
     committed_rate: Decimal
     used: Decimal = ZERO
     unused: Decimal = ZERO
+    recoverable: dict[str, Any] | None = None
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """Exact figures as decimal strings; ratios with six decimals."""
         committed = self.used + self.unused
         ratio = Decimal("0.000001")
@@ -60,6 +61,7 @@ class Commitment:
             "stranded": plain(self.unused),
             "utilization": str((self.used / committed).quantize(ratio)),
             "break_even_utilization": str((self.committed_rate / self.on_demand_rate).quantize(ratio)),
+            **({"recoverable": self.recoverable} if self.recoverable is not None else {}),
         }
 
 
