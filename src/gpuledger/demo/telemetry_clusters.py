@@ -88,7 +88,7 @@ def _west(plan: Plan, pool: dict[str, list[Machine]]) -> None:
             job = plan.job(work, Life(start - timedelta(minutes=3), start, end, "Succeeded"))
             claim = Claim(cards=8, cores=170, memory=1700, busy=_D("0.83"), load=_D("0.5"))
             plan.records.hold(plan.pod(job, f"{work.name}-0"), node, (start, end), claim)
-    bound = Work(WEST, "Deployment", "rag-records", "rag-serving", "rag-serving", {_TYPE: "inference"})
+    bound = Work(WEST, "Deployment", "rag-records", "records", "rag-serving", {_TYPE: "inference"})
     plan.service(
         bound,
         [
