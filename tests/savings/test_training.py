@@ -109,7 +109,6 @@ SOUND = {
             charges=[part("2400", PricingCategory="Dynamic"), part("1", job="k")], jobs=[RUN, job("k")],
         ),
     ),
-    "spot-training: no price is known": ("spot-training", world(trained(checkpoints=Decimal(24)))),
     "checkpoint-interval": ("checkpoint-interval", saved(72, 30, 5)),  # every 1200 s, Young's is 1138 s
     "checkpoint-interval: it never failed": ("checkpoint-interval", saved(144, 30, 1)),
     "low-goodput": ("low-goodput", world(trained(useful_seconds=Decimal(80000)))),

@@ -143,3 +143,15 @@ API_TOKENS: Final = Need(
     "job_id IS NULL",
 )
 PRICED_BY_PLACE: Final = Need("atom", "coalesce(instance_type, ai_model)", "machines or models behind an API")
+SPOT_PRICES: Final = Need(
+    "spot_ratio",
+    "ratio",
+    "what spot machines of your kinds cost",
+    _fact_hint("spot-ratio", "an instance type", label=False),
+)
+COMMITMENT_RATE: Final = Need(
+    "commitment_rate",
+    "ratio",
+    "what committed hours cost of hours on demand, as no commitment of yours shows it",
+    _fact_hint("commitment-ratio", "a provider", label=False),
+)

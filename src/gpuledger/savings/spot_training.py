@@ -3,11 +3,11 @@
 from decimal import Decimal
 
 from gpuledger.core.savings import Row, number, percent
-from gpuledger.core.savings_needs import CHECKPOINTS, ON_DEMAND
+from gpuledger.core.savings_needs import CHECKPOINTS, ON_DEMAND, SPOT_PRICES
 
 TITLE = "Training on demand that could be interrupted"
 FORMULA = "cost × (1 − spot price ÷ price × (1 + interruptions × (½ checkpoint interval + restart)))"
-NEEDS = (CHECKPOINTS, ON_DEMAND)
+NEEDS = (CHECKPOINTS, ON_DEMAND, SPOT_PRICES)
 CONFIDENCE = Decimal("0.5")
 RISK = "medium"
 RELEASES = False
@@ -20,28 +20,15 @@ WITH run AS (
     WHERE job_id IS NOT NULL
     GROUP BY job_id
     HAVING sum(checkpoints) > 0
-), paid AS (
-    SELECT
-        a.*,
-        CASE a.provider WHEN 'AWS' THEN 'aws' WHEN 'Microsoft' THEN 'azure' WHEN 'Google Cloud' THEN 'gcp' ELSE lower(a.provider) END AS cloud
-    FROM atom AS a
-    WHERE a.pricing = 'Standard' AND a.commitment_id IS NULL AND a.state = 'running' AND a.job_id IS NOT NULL
-), ratio AS (
-    SELECT cloud, region, instance_type, min(CAST(spot AS DOUBLE) / CAST(on_demand AS DOUBLE)) AS ratio
-    FROM machine_price WHERE spot > 0 AND on_demand > 0 GROUP BY ALL
-), own AS (
-    SELECT provider, family, sum(CAST(cost AS DOUBLE)) / sum(CAST(list_cost AS DOUBLE)) AS ratio
-    FROM atom WHERE pricing = 'Dynamic' AND list_cost > 0 GROUP BY ALL
 ), priced AS (
     SELECT
-        p.atom, p.job_id, r.every, greatest(r.starting, {cold_start} / 3600.0) AS restart, p.instance_type,
-        coalesce(try_cast(f.value AS DOUBLE), t.ratio, o.ratio) AS ratio, try_cast(i.value AS DOUBLE) AS told
-    FROM paid AS p
-    JOIN run AS r ON r.job_id = p.job_id
-    LEFT JOIN fact AS f ON f.name = p.instance_type AND f.key = 'spot-ratio'
-    LEFT JOIN fact AS i ON i.name = p.instance_type AND i.key = 'interruptions-per-hour'
-    LEFT JOIN ratio AS t ON t.cloud = p.cloud AND t.instance_type = lower(p.instance_type) AND t.region IN (p.region, '*')
-    LEFT JOIN own AS o ON o.provider = p.provider AND o.family = p.family
+        a.atom, a.job_id, r.every, greatest(r.starting, {cold_start} / 3600.0) AS restart, a.instance_type, t.ratio,
+        try_cast(i.value AS DOUBLE) AS told
+    FROM atom AS a
+    JOIN run AS r ON r.job_id = a.job_id
+    JOIN spot_ratio AS t ON t.provider = a.provider AND t.region IS NOT DISTINCT FROM a.region AND t.instance_type = a.instance_type
+    LEFT JOIN fact AS i ON i.name = a.instance_type AND i.key = 'interruptions-per-hour'
+    WHERE a.pricing = 'Standard' AND a.commitment_id IS NULL AND a.state = 'running'
 )
 SELECT
     w.label AS scope, p.atom,

@@ -3,11 +3,11 @@
 from decimal import Decimal
 
 from gpuledger.core.savings import Row, money, number, percent
-from gpuledger.core.savings_needs import ON_DEMAND
+from gpuledger.core.savings_needs import COMMITMENT_RATE, ON_DEMAND
 
 TITLE = "Steady use on demand"
 FORMULA = "Σ by hour of min(demand, Q) − ratio × Q; low: Q is the demand of 9 in 10 hours at the dearest ratio of your commitments, high: the best Q (quantile 1 − ratio) at their cheapest"
-NEEDS = (ON_DEMAND,)
+NEEDS = (ON_DEMAND, COMMITMENT_RATE)
 CONFIDENCE = Decimal("0.5")
 RISK = "high"
 RELEASES = False
@@ -17,17 +17,13 @@ WITH span AS (
 ), demand AS (
     SELECT provider, region, regexp_extract(instance_type, '^[^.]+') AS family, hour, sum(cost) AS cost
     FROM on_demand_hour GROUP BY ALL
-), rate AS (
-    SELECT provider, max(ratio) AS ratio, min(ratio) AS lowest FROM discount GROUP BY provider
-    UNION ALL
-    SELECT name, try_cast(value AS DOUBLE), try_cast(value AS DOUBLE) FROM fact WHERE key = 'commitment-ratio' AND name NOT IN (SELECT provider FROM discount)
 ), level AS (
     -- Hours without any are hours with demand 0: the quantiles are of all hours of the window.
     SELECT
         d.provider, d.region, d.family, any_value(r.ratio) AS ratio, any_value(r.lowest) AS lowest, any_value(s.hours) AS hours, count(*) AS busy,
         list_sort(list(d.cost), 'DESC') AS demand
     FROM demand AS d
-    JOIN rate AS r ON r.provider = d.provider AND r.ratio < 1
+    JOIN commitment_rate AS r ON r.provider = d.provider AND r.ratio < 1
     CROSS JOIN span AS s
     WHERE d.hour >= {since} AND d.hour < {until}
     GROUP BY ALL
