@@ -242,7 +242,7 @@ def test_a_disaggregated_request_counts_once() -> None:
     ],
 )  # fmt: skip
 def test_each_engine_is_read_by_its_own_names(
-    engine: Engine, name: str, labels: dict[str, str], column: str
+    engine: Engine, name: str, labels: dict[str, Any], column: str
 ) -> None:
     rows = World(engine).span(series(name, lambda m: m, **labels))
     assert picked(rows, column) == {0: 4, 5: 5}
@@ -296,7 +296,7 @@ def test_a_metric_that_two_engines_name_is_the_first_ones() -> None:
 
 
 def test_exported_labels_come_before_the_exporters_own() -> None:
-    labels = {
+    labels: dict[str, Any] = {
         "pod": "exporter",
         "exported_pod": "replica",
         "namespace": "monitoring",

@@ -18,6 +18,8 @@ COUNTED: Final = (
 )  # fmt: skip
 MEANS: Final = ("running", "waiting", "kv_cache_usage")
 HISTOGRAMS: Final = ("ttft", "tpot")
+# What labels of a series name.
+LABELLED: Final = ("namespace", "deployment", "pod", "model", "role", "team", "owner")
 # A cache is as full as its ranks are on average; requests of several engines add up.
 AVERAGED: Final = frozenset({"kv_cache_usage"})
 

@@ -76,7 +76,16 @@ class Covered:
     gaps: tuple[tuple[datetime, datetime], ...] = ()
 
 
-Told = Record | Diagnostic | Covered
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Many records of one table at once: a Parquet file with columns of the table, which goes to whoever is told."""
+
+    table: str
+    path: Path
+    rows: int
+
+
+Told = Record | Block | Diagnostic | Covered
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gpuledger.config import TelemetrySection
-from gpuledger.core.telling import Asked, Covered, Kept
+from gpuledger.core.telling import Asked, Block, Covered, Kept
 from gpuledger.core.usage_tables import HOLDING_TABLES
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
@@ -210,6 +210,8 @@ class _Collection:
                         yield part
                         number += 1
                         part = _Part(Spool(scratch / f"spool-{number}"))
+                elif isinstance(told, Block):
+                    part.spool.take(told)
                 else:
                     part.spool.add(told)
         except GpuledgerError:

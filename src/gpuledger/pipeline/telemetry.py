@@ -13,14 +13,24 @@ from hashlib import sha256
 from operator import attrgetter
 from os import SEEK_END
 from pathlib import Path
+from shutil import move
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from gpuledger.core.contracts import SourceFile
+from gpuledger.core.telling import Block
 from gpuledger.core.usage import UsageInterval
-from gpuledger.core.usage_tables import HOLDING_TABLES, Record, columns_of, table_of, values_of
+from gpuledger.core.usage_tables import (
+    HOLDING_TABLES,
+    TELEMETRY_TABLES,
+    Record,
+    columns_of,
+    table_of,
+    values_of,
+)
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import ConflictError, SourceError
+from gpuledger.focus.schema import PARTITION_COLUMNS, quoted
 from gpuledger.pipeline import record_files
 from gpuledger.pipeline.ingest import Action, Ingested, Report, scratch_folder
 from gpuledger.pipeline.locations import clear, content_id, open_tree
@@ -61,6 +71,8 @@ class Spool:
         self._usage = attrgetter(*(name for name in self._columns["usage_interval"] if name not in _SHARES))
         self._start, self._end = (self._columns["usage_interval"].index(name) for name in ("start", "end"))
         self._times = _Times()
+        self._blocks: list[tuple[str, Path]] = []
+        self._kept_blocks = 0
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, record: Record) -> None:
@@ -79,8 +91,16 @@ class Spool:
         self._write[table](row)
         self.rows[table] += 1
 
+    def take(self, block: Block) -> None:
+        """Take a file of records over."""
+        path = self.folder / f"block-{len(self._blocks)}.parquet"
+        move(block.path, path)
+        self._blocks.append((block.table, path))
+        self.rows[block.table] += block.rows
+
     def mark(self) -> None:
         """Keep all that was written down so far, whatever `rewind` takes back later."""
+        self._kept_blocks = len(self._blocks)
         self._kept = {table: self._size(table) for table in self._files}
         self._counts = dict(self.rows)
 
@@ -90,6 +110,7 @@ class Spool:
             self._size(table)
             handle.truncate(self._kept.get(table, 0))
             handle.seek(0, SEEK_END)
+        del self._blocks[self._kept_blocks :]
         self.rows = dict(self._counts)
 
     def _size(self, table: str) -> int:
@@ -117,9 +138,14 @@ class Spool:
             f"buffer_size = 33554432)) TO {duckdb.literal(scratch)} ({_SCRATCH})"
         )
         path.unlink()
+        parts = [f"SELECT * EXCLUDE (file_row_number), file_row_number + 1 AS _row FROM read_parquet({duckdb.literal(scratch)}, file_row_number = true)"]  # fmt: skip
+        parts += [
+            f"SELECT {_texts(table)}, file_row_number + 1 AS _row FROM read_parquet({duckdb.literal(block)}, file_row_number = true)"
+            for name, block in self._blocks
+            if name == table
+        ]
         con.execute(
-            f"CREATE OR REPLACE VIEW native_{table} AS SELECT * EXCLUDE (file_row_number), {duckdb.literal(label)} AS _file, "
-            f"file_row_number + 1 AS _row FROM read_parquet({duckdb.literal(scratch)}, file_row_number = true)"
+            f"CREATE OR REPLACE VIEW native_{table} AS SELECT *, {duckdb.literal(label)} AS _file FROM ({' UNION ALL BY NAME '.join(parts)})"
         )
         return record_files.check(con, table)
 
@@ -129,6 +155,15 @@ class Spool:
             handle.close()
         self._files.clear()
         self._write.clear()
+
+
+def _texts(table: str) -> str:
+    """SQL of a block's columns as text, like those of records that were written down."""
+    return ", ".join(
+        f"{f'to_json({quoted(one.name)})' if one.sql_type.startswith('MAP(') else quoted(one.name)}::VARCHAR AS {quoted(one.name)}"
+        for one in TELEMETRY_TABLES[table]
+        if one.name not in PARTITION_COLUMNS
+    )
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401 - whatever a record holds

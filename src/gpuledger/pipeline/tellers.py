@@ -6,18 +6,20 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gpuledger import registry
+from gpuledger.core.serving_metrics import LABELLED, Engine
 from gpuledger.core.tags import aliases
 from gpuledger.core.telling import Asked, Covered, Memory, Teller, Told
 from gpuledger.core.usage import NodeInterval, UsageInterval
 from gpuledger.core.workload import Attribution
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import ConfigError
-from gpuledger.pipeline import snapshots, watched
+from gpuledger.pipeline import serving, snapshots, watched
 from gpuledger.telemetry import kubernetes, prometheus, slurm
 
 Interval = tuple[datetime, datetime]
@@ -38,6 +40,8 @@ def find(type_name: str) -> Ask:
     if type_name in _OWN:
         return _OWN[type_name]
     module = registry.telemetry(type_name)
+    if hasattr(module, "ENGINE"):
+        return Ask(partial(_engine, module.ENGINE), "past")
     if not hasattr(module, "tell"):
         raise ConfigError(
             f"{module.TITLE} has no `tell`", where=type_name, hint="docs/telemetry.md says what it does."
@@ -134,20 +138,14 @@ def _kubernetes(asked: Asked) -> Iterator[Told]:
     yield from watched.tell(asked, options)
 
 
-def _prometheus(asked: Asked) -> Iterator[Told]:
-    names = (
-        "url",
-        "token",
-        "username",
-        "password",
-        "tenant",
-        "match",
-        "ca_file",
-        "timeout",
-        "tries",
-        "seconds",
-    )
-    found = Settings(asked, *names, "clear_text", "cluster", "step", "steps")
+_SERVER: Final = (
+    *("url", "token", "username", "password", "tenant", "match", "ca_file", "timeout", "tries"),
+    *("seconds", "clear_text", "cluster", "step", "steps"),
+)
+
+
+def _server(found: Settings) -> tuple[prometheus.Server, str]:
+    """Read where a Prometheus is, and which cluster it tells of."""
     server = prometheus.Server(
         url=found.needed("url", 'Such as url = "http://prometheus:9090".'),
         token=found.text("token"),
@@ -164,6 +162,30 @@ def _prometheus(asked: Asked) -> Iterator[Told]:
     cluster = found.needed(
         "cluster", "The cluster's id in the ledger: the same as its Kubernetes source has."
     )
+    return server, cluster
+
+
+def _engine(engine: Engine, asked: Asked) -> Iterator[Told]:
+    """Ask a Prometheus for what a serving engine tells."""
+    found = Settings(asked, *_SERVER, "labels")
+    server, cluster = _server(found)
+    own = found.table("labels")
+    for column in own:
+        if column not in LABELLED:
+            raise found.wrong(
+                "labels", f"{column!r} is no column that a label names", f"There are: {', '.join(LABELLED)}."
+            )
+    first: dict[str, Any] = {column: (label, *getattr(engine, column)) for column, label in own.items()}
+    named = replace(engine, **first)
+    step, steps = found.span("step", "5m"), int(found.number("steps", 24))
+    reader = serving.Reader(server, cluster, named, step, steps, asked)
+    for start, end in days(asked.since, asked.until):
+        yield from reader.day(start, end)
+
+
+def _prometheus(asked: Asked) -> Iterator[Told]:
+    found = Settings(asked, *_SERVER)
+    server, cluster = _server(found)
     step, steps = found.span("step", "5m"), int(found.number("steps", 24))
     for start, end in days(asked.since, asked.until):
         told = set[Diagnostic]()

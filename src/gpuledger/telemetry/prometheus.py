@@ -261,27 +261,40 @@ class _Client:
 
     def ask(self, name: str, start: datetime, end: datetime, step: timedelta) -> list[Series]:
         """Ask for [start, end); where that is too much for the server, for halves of it."""
+        expression = query(name, step, self.server.match)
+        # The same series may be in both halves: each half is kept, and they are joined where series are.
+        return [
+            one
+            for data in self.ranged(expression, name, (start + step, end), step)
+            for one in self._series(data, step)
+        ]
+
+    def ranged(
+        self, expression: str, what: str, between: tuple[datetime, datetime], step: timedelta
+    ) -> Iterator[Any]:
+        """Yield answers about the moments first, first + step, …, last; several where one is too much for the server."""
+        first, last = between
         asked = (
-            ("query", query(name, step, self.server.match)),
-            ("start", str(int((start + step).timestamp()))),
-            ("end", str(int(end.timestamp()))),
+            ("query", expression),
+            ("start", str(int(first.timestamp()))),
+            ("end", str(int(last.timestamp()))),
             ("step", str(int(step.total_seconds()))),
             # The server then gives up before we do, and says that it was too much.
             ("timeout", f"{max(1, int(self.server.timeout * 0.9))}s"),
         )
         try:
-            return self._series(self.get("query_range", asked), step)
+            yield self.get("query_range", asked)
         except _TooMuchError as error:
-            count = (end - start) // step
+            count = (last - first) // step + 1
             if count <= 1:
                 raise SourceError(
-                    f"too much for one answer, even for one step of {name}: {error}",
+                    f"too much for one answer, even for one step of {what}: {error}",
                     where=self.where,
                     hint="Match one cluster, make steps shorter, or raise --query.max-samples and --query.timeout.",
                 ) from None
-            middle = start + step * (count // 2)
-            # The same series may be in both halves: each half is kept, and they are joined where series are.
-            return self.ask(name, start, middle, step) + self.ask(name, middle, end, step)
+            middle = first + step * (count // 2)
+            yield from self.ranged(expression, what, (first, middle - step), step)
+            yield from self.ranged(expression, what, (middle, last), step)
 
     def instant(self, expression: str, at: datetime) -> list[tuple[dict[str, str], Decimal]]:
         """Return labels and value of each series of a vector at a moment; NaN and infinities are left out."""
