@@ -133,9 +133,11 @@
     }));
   };
   const usual = () => written(E.usual(model.pools));
+  // The command line separates by commas, the address by semicolons: a name that goes there has neither.
+  const tellable = (rails) => { for (const rail of rails) rail.name = rail.name.replace(/[;,]/g, ""); return rails; };
   const drawRails = () => {
     const rails = model.guardrails ?? usual();
-    const own = () => { if (!model.guardrails) model.guardrails = rails; };
+    const own = () => { if (!model.guardrails) model.guardrails = tellable(rails); };
     $("rail-list").replaceChildren(...rails.map((rail, index) => {
       const ids = [`f${number += 1}`, `f${number += 1}`];
       const [name, said] = ids.map((id) => element("input", { id, autocomplete: "off", spellcheck: "false" }));
@@ -164,10 +166,10 @@
     const bars = counts.map((count, i) => `<rect x="${i * 15 + 1}" y="${130 - count / most * 110}" width="13" height="${count / most * 110}"/>`).join("");
     const marks = [["P50", found.same.p50], ["P90", found.same.p90], ["P99", found.same.p99]]
       .filter(([, loss], i, all) => i === 2 || place(all[i + 1][1]) - place(loss) > 30 && place(all[2][1]) - place(loss) > 30)
-      .map(([name, loss]) => `<line x1="${place(loss)}" x2="${place(loss)}" y1="14" y2="130"/><text x="${place(loss)}" y="11" text-anchor="${place(loss) > 500 ? "end" : place(loss) < 30 ? "start" : "middle"}">${name}</text>`).join("");
+      .map(([name, loss]) => `<line x1="${place(loss)}" x2="${place(loss)}" y1="12" y2="130"/><text x="${place(loss)}" y="8" text-anchor="${place(loss) > 500 ? "end" : place(loss) < 30 ? "start" : "middle"}">${name}</text>`).join("");
     const beyond = found.worst > top ? ", draws above it in the last bar" : "";
     const said = `How often each loss is drawn, from nothing to ${E.money(Math.floor(top))}: half are at most ${E.money(found.same.p50)}, nine in ten at most ${E.money(found.same.p90)}, 99 in a hundred at most ${E.money(found.same.p99)}`;
-    $("chart").innerHTML = `<svg viewBox="0 0 600 150" role="img" aria-label="${said}">${bars}${marks}<text x="0" y="146">$0</text><text x="600" y="146" text-anchor="end">${E.money(Math.floor(top))}${beyond}</text></svg>`;
+    $("chart").innerHTML = `<svg viewBox="0 -10 600 168" role="img" aria-label="${said}">${bars}${marks}<text x="0" y="150">$0</text><text x="600" y="150" text-anchor="end">${E.money(Math.floor(top))}${beyond}</text></svg>`;
   };
   const quote = (text) => /^[\w.,=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
   const commandLine = () => {
@@ -187,7 +189,7 @@
     const best = found.guardrails[0];
     $("headline").textContent = headline;
     $("advice").textContent = best && best.removes_p99 > 0 ? `Worth most: ${best.name}. It alone leaves ${E.money(best.left.p99)}.` : "";
-    $("bar").textContent = found.worst === p50 ? `Loss ${E.money(p50)} – see the results` : `P50 ${E.money(p50)}, P99 ${E.money(p99)} – see the results`;
+    $("bar").textContent = found.worst === p50 ? `Results: ${E.money(p50)}` : `Results: P50 ${E.money(p50)}, P99 ${E.money(p99)}`;
     const losses = (of) => [of.p50, of.p90, of.p99].map(cents);
     const [body, foot] = [$("losses").tBodies[0], $("losses").tFoot];
     body.replaceChildren(...found.pools.map((pool) => row([pool.name, pool.gpus ? E.group(pool.gpus) : "–", E.durationText(pool.seconds), cents(pool.usd_per_hour), ...losses(pool.loss), cents(pool.worst)])));
@@ -310,7 +312,7 @@
   $("add-gpu").addEventListener("click", () => add("gpu"));
   $("add-tokens").addEventListener("click", () => add("tokens"));
   $("add-rail").addEventListener("click", () => {
-    model.guardrails = [...model.guardrails ?? usual(), { name: "page within 5 min", said: "detect=5m,respond=10m" }];
+    model.guardrails = [...model.guardrails ?? tellable(usual()), { name: "page within 5 min", said: "detect=5m,respond=10m" }];
     drawRails();
     recalculate();
     $("rail-list").lastElementChild.querySelector("input").focus();
