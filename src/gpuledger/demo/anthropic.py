@@ -103,6 +103,15 @@ def _usage(setting: files.Setting) -> Iterator[tuple[datetime, int, tuple[int, .
             )
 
 
+def calls(
+    setting: files.Setting,
+) -> Iterator[tuple[datetime, str | None, str, tuple[int, int, int, int, int]]]:
+    """Hour, workspace, model and tokens of every caller: uncached input, output, cache read, written 5 m and 1 h."""
+    for when, caller, (fresh, output, read, short, long), _ in _usage(setting):
+        workspace, _key, model, _usual = _CALLERS[caller]
+        yield when, workspace, model, (fresh, output, read, short, long)
+
+
 def _bucket(start: datetime, length: timedelta, results: list[dict[str, Any]]) -> dict[str, Any]:
     return {"starting_at": iso(start), "ending_at": iso(start + length), "results": results}
 

@@ -79,24 +79,32 @@ def _usage_result(project: str, model: str, tokens: tuple[int, ...], requests: i
     }
 
 
+def calls(setting: files.Setting) -> Iterator[tuple[datetime, str, str, tuple[int, int, int], int]]:
+    """Hour, project, model, tokens (uncached input, cached input, output) and requests of every caller."""
+    month = setting.month
+    rng = stream(setting.seed, month, PROVIDER)
+    for index in range(month.hours):
+        when = month.hour(index)
+        for project, model, (fresh, cached, output) in _CALLERS:
+            level = rng.randint(60, 140) if busy(when) else rng.randint(5, 30)
+            tokens = (fresh * level // 100, cached * level // 100, output * level // 100)
+            yield when, project, model, tokens, level * 3
+
+
 def write(setting: files.Setting, truth: Truth) -> list[files.Written]:
     """Write both reports. Only the costs are money."""
     month = setting.month
     names = {project: f"{project.rpartition('_')[2]} (synthetic)" for project, *_ in _CALLERS}
     files.write_labels(setting.root / PROVIDER, ACCOUNT, COMPANY, names)
-    rng = stream(setting.seed, month, PROVIDER)
     hourly: list[dict[str, Any]] = []
     sums: dict[tuple[datetime, str, str, int], int] = {}
-    for index in range(month.hours):
-        when = month.hour(index)
-        hourly.append(_bucket(when, HOUR, []))
-        for project, model, usual in _CALLERS:
-            level = rng.randint(60, 140) if busy(when) else rng.randint(5, 30)
-            tokens = tuple(count * level // 100 for count in usual)
-            hourly[-1]["results"].append(_usage_result(project, model, tokens, level * 3))
-            for line, count in enumerate(tokens):
-                key = (when.replace(hour=0), project, model, line)
-                sums[key] = sums.get(key, 0) + count
+    for when, project, model, tokens, requests in calls(setting):
+        if not hourly or hourly[-1]["start_time"] != int(when.timestamp()):
+            hourly.append(_bucket(when, HOUR, []))
+        hourly[-1]["results"].append(_usage_result(project, model, tokens, requests))
+        for line, count in enumerate(tokens):
+            key = (when.replace(hour=0), project, model, line)
+            sums[key] = sums.get(key, 0) + count
     found = []
     for page_number, page in enumerate(_pages(hourly, 168), start=1):
         path = f"{PROVIDER}/usage_completions/page-{page_number:04d}.json"

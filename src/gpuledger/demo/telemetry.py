@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
-from gpuledger.demo import files
+from gpuledger.demo import files, serving, training
 from gpuledger.demo.company import DAY, HOUR
 from gpuledger.demo.telemetry_clusters import CLUSTERS
 from gpuledger.demo.telemetry_machines import AKS, PROD, RESEARCH, Machine, machines, volumes
@@ -89,7 +89,10 @@ def write(setting: files.Setting, truth: Truth, bills: list[files.Written]) -> l
         setting.root / FOLDER,
         "Who held the machines of the bills: records as `ingest --type records` reads them.",
     )
-    return records.write()
+    tokens, deployments = serving.write(records)
+    steps, runs = training.write(records)
+    truth.notes["unit_economics"] = {"deployments": deployments, "runs": runs}
+    return [*records.write(), *tokens, *steps]
 
 
 __all__ = ["FOLDER", "SOURCE", "write"]

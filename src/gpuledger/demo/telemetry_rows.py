@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Final
 
 from gpuledger.core.usage import Evidence, HoldState, Job, NodeInterval, Sharing, UsageInterval
@@ -151,16 +152,16 @@ class Records:
 
     def write(self) -> list[files.Written]:
         """Write a file per table: JSON lines, compressed, in the order of the records."""
-        tables: dict[str, list[str]] = {"job": [], "node_interval": [], "usage_interval": []}
+        tables: dict[str, list[dict[str, Any]]] = {"job": [], "node_interval": [], "usage_interval": []}
         for record in (*self.jobs.values(), *self.rows):
-            values = {name: value for name, value in values_of(record).items() if value not in (None, {})}
-            tables[table_of(record)].append(json.dumps(values, separators=(",", ":"), default=_text))
+            tables[table_of(record)].append(
+                {name: value for name, value in values_of(record).items() if value not in (None, {})}
+            )
         found = []
-        for table, lines in tables.items():
+        for table, rows in tables.items():
             path = self.setting.root / FOLDER / f"{table}.jsonl.gz"
-            with files.text_file(path) as text:
-                text.writelines(f"{line}\n" for line in lines)
-            found.append(files.written(self.setting, path, FOLDER, len(lines)))
+            packed(path, rows)
+            found.append(files.written(self.setting, path, FOLDER, len(rows)))
         return found
 
     def truth(self) -> dict[str, Any]:
@@ -224,6 +225,12 @@ def owned(dimensions: Mapping[str, Evidence]) -> bool:
     return any(name in dimensions for name in _OWNERS)
 
 
+def packed(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines, compressed."""
+    with files.text_file(path) as text:
+        text.writelines(f"{json.dumps(row, separators=(',', ':'), default=_text)}\n" for row in rows)
+
+
 def _seconds(start: datetime, end: datetime) -> Fraction:
     return Fraction((end - start) // timedelta(seconds=1))
 
@@ -250,4 +257,4 @@ def _text(value: object) -> str:
     raise TypeError(f"not a value of a record: {value!r}")
 
 
-__all__ = ["FOLDER", "UNMOUNTED", "Claim", "Pod", "Records", "Slice", "hours", "owned"]
+__all__ = ["FOLDER", "UNMOUNTED", "Claim", "Pod", "Records", "Slice", "hours", "owned", "packed"]

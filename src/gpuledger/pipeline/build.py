@@ -5,6 +5,7 @@ from importlib.resources import files
 
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
+from gpuledger.pipeline import unit_facts
 from gpuledger.pipeline.allocate import allocate
 from gpuledger.pipeline.built import Built
 from gpuledger.pipeline.ledger import Ledger
@@ -20,6 +21,8 @@ def build(ledger: Ledger, progress: Callable[[str], None] = lambda _: None) -> I
         rows = _write(con, f"{ledger.location}/models/{name}", query)
         con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
         yield Built(name, "model", rows, "ok", _purpose(query))
+    progress(f"building {unit_facts.NAME}")
+    yield unit_facts.write(ledger, progress)
     for name, query in _sql("models/audits"):
         progress(f"auditing {name}")
         yield audit(con, name, query)
