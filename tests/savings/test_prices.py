@@ -36,9 +36,22 @@ def api(hours: tuple[int, int], **more: Any) -> list[dict[str, Any]]:
     return served(hours, **{**given, **more})
 
 
+def elsewhere(cost: str, hours: tuple[float, float] = (0, 24), **more: Any) -> dict[str, Any]:
+    """A machine of the same kind in another account, whose price on demand is known by the hour."""
+    return machine(
+        cost, hours, **{"ResourceId": "i-2", "ResourceName": "i-2", "SubAccountId": "43", **HOURS, **more}
+    )
+
+
 ENDS = {"ContractCommitmentId": SP, "ContractCommitmentPeriodEnd": T0 + timedelta(days=30)}
 # A commitment at 72 % of the price on demand, idle for half of the day.
+HOURS = {
+    "PricingUnit": "Hours",
+    "PricingQuantity": Decimal(24),
+    "ServiceName": "Amazon Elastic Compute Cloud",
+}
 HALF = [used("720", "1000", (0, 12)), unused("720", (12, 24))]
+OTHER = elsewhere("800")
 UNITS = [
     bill(
         "240", ServiceProviderName="Microsoft", ResourceId="/accounts/gpt-east", x_ServiceTier="provisioned",
@@ -52,17 +65,15 @@ CLAUDE = {"ServiceProviderName": "Anthropic", "model": "claude-sonnet-4-5"}
 
 FOUND = {
     "stranded-commitment": ("stranded-commitment", World(HALF, jobs=[]), f"commitment {SP}", "0", "720"),
-    # From noon on 720 idle dollars could carry 1000 on demand; there are 400 from noon on (and 400 before that don't fit).
+    # From noon on 720 idle dollars could carry 1000 on demand; there are 400 from noon on, in an account that doesn't share.
     "on-demand-beside-idle": (
-        "on-demand-beside-idle",
-        World([*HALF, machine("800", ResourceId="i-2")], jobs=[]),
-        f"commitment {SP}", "400", "400",
+        "on-demand-beside-idle", World([*HALF, OTHER], jobs=[]), f"i beside commitment {SP}", "400", "400",
     ),
     # The idle hours carry no more than 1000 of the 2000 after noon.
     "on-demand-beside-idle: more than fits": (
         "on-demand-beside-idle",
-        World([*HALF, machine("4000", ResourceId="i-2")], jobs=[]),
-        f"commitment {SP}", "1000", "1000",
+        World([*HALF, elsewhere("4000")], jobs=[]),
+        f"i beside commitment {SP}", "1000", "1000",
     ),
     # 15 days at 10 an hour, each hour: 360 × (10 − 0.7 × 10).
     "under-commitment": (
@@ -237,10 +248,16 @@ FOUND = {
 }  # fmt: skip
 SOUND = {
     "on-demand-beside-idle: another family": (
-        "on-demand-beside-idle", World([*HALF, machine("800", x_InstanceType="p4d.24xlarge")], jobs=[]),
+        "on-demand-beside-idle", World([*HALF, elsewhere("800", x_InstanceType="p4d.24xlarge")], jobs=[]),
     ),
     "on-demand-beside-idle: at another time": (
-        "on-demand-beside-idle", World([*HALF, machine("800", (0, 12))], jobs=[]),
+        "on-demand-beside-idle", World([*HALF, elsewhere("800", (0, 12))], jobs=[]),
+    ),
+    "on-demand-beside-idle: not applied for a reason that the bill doesn't tell": (
+        "on-demand-beside-idle", World([*HALF, elsewhere("800", SubAccountId="42")], jobs=[]),
+    ),
+    "under-commitment: beside an idle commitment": (
+        "under-commitment", World([*HALF, *hourly("10", 15)], jobs=[], days=15),
     ),
     "under-commitment: at night only": (
         "under-commitment",
@@ -307,7 +324,7 @@ def test_a_commitment_that_is_all_used_is_not_stranded() -> None:
 
 def test_idle_hours_that_jobs_move_onto_are_not_stranded_as_well() -> None:
     """400 on demand take 288 of the 720 idle dollars: 432 stay stranded."""
-    world = World([*HALF, machine("800", ResourceId="i-2")], jobs=[])
+    world = World([*HALF, OTHER], jobs=[])
     rows = {row["rule"]: row for row in world.ask("stranded-commitment", "on-demand-beside-idle").rows}
     assert near(rows["on-demand-beside-idle"]["saving_high"], "400")
     assert near(rows["stranded-commitment"]["saving_high"], "432")

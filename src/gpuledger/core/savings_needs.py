@@ -128,12 +128,11 @@ DUPLICATES: Final = Need(
     "key = 'duplicate-call-share'",
 )
 PTU_TOKENS: Final = Need(
-    "serving_hour",
-    "output_tokens",
+    "provisioned_use",
+    "output",
     "tokens of the deployments with provisioned throughput",
     "Collect the gateway's usage or the provider's metrics, and name the deployment of a resource: "
     '[savings.facts."RESOURCE"] deployment = "NAME".',
-    "job_id IS NULL",
 )
 API_TOKENS: Final = Need(
     "serving_hour",

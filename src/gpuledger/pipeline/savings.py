@@ -18,6 +18,7 @@ from gpuledger.engines import duckdb
 from gpuledger.models.savings import Relations
 from gpuledger.models.usage import usage_current
 from gpuledger.pipeline import allocation_state, costs
+from gpuledger.pipeline import savings_relations as made
 from gpuledger.pipeline.ledger import Ledger
 
 
@@ -71,9 +72,8 @@ def ask(
     wanted, settings = wanted or Wanted(), settings or SavingsSection.model_validate({})
     rules = {name: registry.savings_rule(name) for name in wanted.rules or registry.savings_names()}
     currency = _prepare(con, window, wanted.where)
-    relations = Relations(con, window, _values(settings))
+    relations = Relations(con, window, _values(settings), made.MAKERS)
     _facts(con, settings)
-    _prices(relations)
     atoms = _atoms(relations)
     found: list[Finding] = []
     missing: dict[str, list[Need]] = {}
@@ -104,10 +104,10 @@ def _prepare(con: duckdb.Connection, window: Window, where: Sequence[str]) -> st
     question = costs.Question(where=where, window=window, allocated=True)
     currencies = costs.one_currency(con, "allocated", question)
     con.execute(
-        f"CREATE OR REPLACE TEMP VIEW window_charge AS SELECT * FROM allocated WHERE {costs.predicate(question)}"
+        f"CREATE OR REPLACE TEMP VIEW savings_charge AS SELECT * FROM allocated WHERE {costs.predicate(question)}"
     )
     whole = costs.predicate(costs.Question(window=window))
-    con.execute(f"CREATE OR REPLACE TEMP VIEW window_whole AS SELECT * FROM cost_and_usage WHERE {whole}")
+    con.execute(f"CREATE OR REPLACE TEMP VIEW savings_whole AS SELECT * FROM cost_and_usage WHERE {whole}")
     days = f"x_BillingPeriod BETWEEN '{window.start:%Y-%m-%d}' AND '{window.end:%Y-%m-%d}'"
     told = usage_current(con, f"(SELECT * FROM usage_interval WHERE {days})")
     con.execute(f"CREATE OR REPLACE TEMP VIEW held_usage AS {told}")
@@ -129,52 +129,6 @@ def _facts(con: duckdb.Connection, settings: SavingsSection) -> None:
         for key, value in facts.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             con.execute("INSERT INTO fact VALUES (?, ?, ?)", [name, key.replace("_", "-"), text])
-
-
-def _prices(relations: Relations) -> None:
-    """Create the price relations: list prices of tokens of the models that are called, and of machines."""
-    from gpuledger.prices.points import load_prices
-
-    con = relations.con
-    until = relations.window.end.date()
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE machine_price (cloud VARCHAR, region VARCHAR, instance_type VARCHAR, on_demand DECIMAL(32, 18), spot DECIMAL(32, 18))"
-    )
-    newest = {
-        (point.cloud, point.region, point.instance_type): point
-        for point in sorted(load_prices(), key=lambda point: point.as_of)
-        if point.as_of <= until
-    }
-    values = [
-        f"({', '.join(map(duckdb.literal, key))}, {_literal(point.on_demand)}, {_literal(point.spot)})"
-        for key, point in newest.items()
-    ]
-    if values:
-        con.execute(f"INSERT INTO machine_price VALUES {', '.join(values)}")
-    _token_prices(relations)
-
-
-def _token_prices(relations: Relations) -> None:
-    from gpuledger.prices.tokens import newest_prices
-
-    con = relations.con
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE token_price (model VARCHAR, kind VARCHAR, price DECIMAL(32, 18))"
-    )
-    called = relations.rows(
-        """SELECT DISTINCT ai_model AS model FROM atom WHERE ai_model IS NOT NULL
-        UNION SELECT DISTINCT model FROM tokens WHERE job_id IS NULL AND model IS NOT NULL
-        UNION SELECT DISTINCT value FROM fact WHERE key IN ('cheaper-model', 'model')"""
-    )
-    rows = newest_prices((row["model"] for row in called), relations.window.end.date())
-    if values := [
-        f"({duckdb.literal(price.model)}, {duckdb.literal(price.kind)}, {price.price})" for price in rows
-    ]:
-        con.execute(f"INSERT INTO token_price VALUES {', '.join(values)}")
-
-
-def _literal(value: Decimal | None) -> str:
-    return "NULL" if value is None else str(value)
 
 
 def _atoms(relations: Relations) -> dict[int, Atom]:

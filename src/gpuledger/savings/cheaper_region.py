@@ -20,7 +20,7 @@ WITH own AS (
     FROM (
         SELECT ServiceProviderName AS provider, lower(RegionId) AS region, x_InstanceType AS instance_type, x_GpuModel AS gpu_model,
             x_GpuMemoryGiB AS gpu_memory_gib, EffectiveCost AS cost, PricingQuantity AS quantity, x_GpuHours AS gpu_hours
-        FROM window_whole
+        FROM savings_whole
         WHERE x_InstanceType IS NOT NULL AND ChargeCategory = 'Usage' AND PricingCategory = 'Standard' AND CommitmentDiscountId IS NULL
             AND EffectiveCost > 0
     )

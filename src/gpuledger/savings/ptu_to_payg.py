@@ -13,25 +13,13 @@ RISK = "medium"
 RELEASES = False
 SQL = """
 WITH unit AS (
-    SELECT atom, provider, account, resource, short_name, region, cost, quantity FROM atom WHERE tier = 'provisioned'
-), known AS (
-    SELECT u.short_name, coalesce(f.value, u.short_name) AS deployment, m.value AS model
-    FROM (SELECT DISTINCT short_name FROM unit) AS u
-    LEFT JOIN fact AS f ON lower(f.name) = lower(u.short_name) AND f.key = 'deployment'
-    LEFT JOIN fact AS m ON lower(m.name) = lower(u.short_name) AND m.key = 'model'
-), used AS (
-    SELECT
-        k.short_name, any_value(coalesce(k.model, s.model)) AS model, sum(s.input_tokens) - coalesce(sum(s.cached_input_tokens), 0) AS input,
-        coalesce(sum(s.cached_input_tokens), 0) AS cached, sum(s.output_tokens) AS output, count(DISTINCT s.day) AS days
-    FROM known AS k
-    JOIN serving_hour AS s ON s.job_id IS NULL AND lower(s.deployment) = lower(k.deployment)
-    GROUP BY k.short_name
+    SELECT atom, short_name, cost FROM atom WHERE tier = 'provisioned'
 ), metered AS (
     SELECT
         u.*,
         times(i.price, CAST(u.input AS DECIMAL(38, 14))) + times(coalesce(c.price, i.price), CAST(u.cached AS DECIMAL(38, 14)))
             + times(o.price, CAST(u.output AS DECIMAL(38, 14))) AS payg
-    FROM used AS u
+    FROM provisioned_use AS u
     JOIN token_price AS i ON i.model = u.model AND i.kind = 'input'
     JOIN token_price AS o ON o.model = u.model AND o.kind = 'output'
     LEFT JOIN token_price AS c ON c.model = u.model AND c.kind = 'cache_read'

@@ -17,6 +17,12 @@ WITH span AS (
 ), demand AS (
     SELECT provider, region, regexp_extract(instance_type, '^[^.]+') AS family, hour, sum(cost) AS cost
     FROM on_demand_hour GROUP BY ALL
+), idle AS (
+    -- Nobody buys more of what lies idle.
+    SELECT DISTINCT u.provider, u.family
+    FROM atom AS u
+    WHERE u.commitment_status = 'Used' AND u.family IS NOT NULL
+        AND u.commitment_id IN (SELECT commitment_id FROM atom WHERE commitment_status = 'Unused')
 ), level AS (
     -- Hours without any are hours with demand 0: the quantiles are of all hours of the window.
     SELECT
@@ -25,7 +31,7 @@ WITH span AS (
     FROM demand AS d
     JOIN commitment_rate AS r ON r.provider = d.provider AND r.ratio < 1
     CROSS JOIN span AS s
-    WHERE d.hour >= {since} AND d.hour < {until}
+    WHERE d.hour >= {since} AND d.hour < {until} AND (d.provider, d.family) NOT IN (SELECT (provider, family) FROM idle)
     GROUP BY ALL
 ), chosen AS (
     SELECT

@@ -1,11 +1,12 @@
 """What savings rules read: spend in atoms, and telemetry of the same time in the shape that rules ask for.
 
 Relations are made when a rule first names them, each as a temporary table of a ledger's connection: the files of this
-package, from the ledger's views and from `window_charge` (allocated charges), `window_whole` (charges as billed),
-`held_usage`, `fact` (name, key, value), `token_price` and `machine_price`, which whoever asks has made.
+package, from the ledger's views and from `savings_charge` (allocated charges), `savings_whole` (charges as billed),
+`held_usage` and `fact` (name, key, value), which whoever asks has made; what isn't SQL is made by `makers`.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -34,6 +35,7 @@ class Relations:
     con: Connection
     window: Window
     values: dict[str, str] = field(default_factory=dict)
+    makers: Mapping[str, Callable[["Relations"], None]] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
@@ -47,9 +49,12 @@ class Relations:
     def need(self, text: str) -> None:
         """Make the relations that an SQL text names."""
         for name in dict.fromkeys(_WORDS.findall(text)):
-            if name not in _NAMES or name in self.made:
+            if name in self.made or (name not in _NAMES and name not in self.makers):
                 continue
             self.made.add(name)
+            if name in self.makers:
+                self.makers[name](self)
+                continue
             body = self.filled(_text(name))
             self.need(body)
             self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {body}")

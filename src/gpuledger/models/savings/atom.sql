@@ -1,4 +1,4 @@
--- Spend in atoms: what one job, machine, model or commitment cost on one day, from `window_charge` (allocated charges).
+-- Spend in atoms: what one job, machine, model or commitment cost on one day, from `savings_charge` (allocated charges).
 -- Only what a rule can say something about: work, machines, models behind an API, commitments.
 WITH piece AS (
     SELECT
@@ -40,7 +40,7 @@ WITH piece AS (
         min(ChargePeriodStart) AS first,
         max(ChargePeriodEnd) AS last,
         any_value(ResourceName) AS resource_name
-    FROM window_charge
+    FROM savings_charge
     WHERE ChargeCategory IN ('Usage', 'Credit')
         AND (x_JobId IS NOT NULL OR x_AllocationState IS NOT NULL OR x_InstanceType IS NOT NULL OR x_GpuModel IS NOT NULL
             OR x_AiModel IS NOT NULL OR x_TokenType IS NOT NULL OR x_ServiceTier IS NOT NULL

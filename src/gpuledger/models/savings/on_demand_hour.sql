@@ -7,7 +7,7 @@ WITH told AS (
         ChargePeriodStart AS first,
         greatest(1, CAST(ceil((epoch(ChargePeriodEnd) - epoch(ChargePeriodStart)) / 3600.0) AS BIGINT)) AS hours,
         CAST(EffectiveCost AS DOUBLE) AS cost
-    FROM window_whole
+    FROM savings_whole
     WHERE x_InstanceType IS NOT NULL AND ChargeCategory = 'Usage' AND PricingCategory = 'Standard'
         AND CommitmentDiscountId IS NULL AND EffectiveCost > 0
 )
