@@ -18,7 +18,7 @@ from gpuledger.core.reserve import cheapest
 
 BLOCK: Final = 24
 DRAWS: Final = 400
-_GAP: Final = 0.002
+_GAP: Final = 0.0001
 _SECONDS: Final = 20.0
 
 

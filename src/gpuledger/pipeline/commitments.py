@@ -19,7 +19,7 @@ from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import UsageError
 from gpuledger.models import commitments as models
-from gpuledger.pipeline import costs
+from gpuledger.pipeline import commitment_throughput, costs
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.pipeline.report import window_of
 from gpuledger.prices.points import price_at
@@ -57,6 +57,7 @@ FROM (
 )
 GROUP BY 1
 """
+_THREE: Final = ("deployed_of_reserved", "processed_of_deployed", "processed_of_reserved")
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _CENT: Final = Decimal("1e-14")
 
@@ -68,6 +69,7 @@ class Found:
     window: Window
     commitments: list[Commitment] = field(default_factory=list)
     on_demand: list[tuple[Place, dict[str, Any]]] = field(default_factory=list)
+    throughput: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
 
@@ -119,6 +121,7 @@ def read(con: duckdb.Connection, window: Window, where: Sequence[str] = ()) -> F
     for key, row in contracts.items():
         if key not in known and (contract := _contract(row, applied.get(key), window)):
             found.commitments.append(contract)
+    found.throughput = commitment_throughput.fill(con, window, found.commitments)
     found.commitments.sort(key=lambda one: (-one.cost, one.id, one.kind))
     query = models.query("on_demand").replace("{keys}", "").replace("{charges}", "window_charge")
     for row in records(con, query):
@@ -325,6 +328,7 @@ def row(one: Commitment, found: Found, alert: Decimal = core.ALERT) -> dict[str,
         "on_demand_equivalent": one.on_demand, "currency": one.place.currency, "kind": one.terms.title, "type": one.type,
         "name": one.name, "region": one.place.region, "family": one.place.family, "gpu_model": one.place.gpu_model,
         "accounts": sorted(account for account in one.accounts if account), "expires": one.expires,
+        **found.throughput.get(one.id, dict.fromkeys(_THREE)),
     }  # fmt: skip
 
 
