@@ -39,7 +39,7 @@ def api(hours: tuple[int, int], **more: Any) -> list[dict[str, Any]]:
 def elsewhere(cost: str, hours: tuple[float, float] = (0, 24), **more: Any) -> dict[str, Any]:
     """A machine of the same kind in another account, whose price on demand is known by the hour."""
     return machine(
-        cost, hours, **{"ResourceId": "i-2", "ResourceName": "i-2", "SubAccountId": "43", **HOURS, **more}
+        cost, hours, **{"ResourceId": "i-2", "ResourceName": "trial-2", "SubAccountId": "43", **HOURS, **more}
     )
 
 
@@ -67,13 +67,13 @@ FOUND = {
     "stranded-commitment": ("stranded-commitment", World(HALF, jobs=[]), f"commitment {SP}", "0", "720"),
     # From noon on 720 idle dollars could carry 1000 on demand; there are 400 from noon on, in an account that doesn't share.
     "on-demand-beside-idle": (
-        "on-demand-beside-idle", World([*HALF, OTHER], jobs=[]), f"i beside commitment {SP}", "400", "400",
+        "on-demand-beside-idle", World([*HALF, OTHER], jobs=[]), f"trial beside commitment {SP}", "400", "400",
     ),
     # The idle hours carry no more than 1000 of the 2000 after noon.
     "on-demand-beside-idle: more than fits": (
         "on-demand-beside-idle",
         World([*HALF, elsewhere("4000")], jobs=[]),
-        f"i beside commitment {SP}", "1000", "1000",
+        f"trial beside commitment {SP}", "1000", "1000",
     ),
     # 15 days at 10 an hour, each hour: 360 × (10 − 0.7 × 10).
     "under-commitment": (

@@ -1,7 +1,7 @@
 """Relations of savings rules that aren't SQL: list prices of machines and tokens, and what could run on idle commitments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from gpuledger.engines import duckdb
 from gpuledger.models.savings import Relations
@@ -43,7 +43,8 @@ def _idle_move(relations: Relations) -> None:
     """Create `idle_move`: on-demand work that fits idle commitments at its own time, as `commitments rebalance` has it."""
     from gpuledger.pipeline import commitment_moves
 
-    found = commitment_moves.ask(relations.con, relations.window, commitment_moves.Rules())
+    con = cast("duckdb.Connection", relations.con)  # models know connections by their methods only
+    found = commitment_moves.ask(con, relations.window, commitment_moves.Rules())
     rows = [
         (
             row["commitment_id"], row["job_id"], row["name"], row["account"], row["region"], row["instance_type"],

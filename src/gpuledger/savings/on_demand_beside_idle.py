@@ -26,7 +26,7 @@ WITH machine AS (
     SELECT
         m.*,
         concat_ws(
-            ' ', coalesce(nullif(concat_ws(' ', w.kind, w.stem), ''), regexp_replace(m.name, '[-_.]?[0-9]+$', ''), m.holder),
+            ' ', coalesce(nullif(concat_ws(' ', w.kind, w.stem), ''), regexp_replace(m.name, '[-_.][0-9]+$', ''), m.holder),
             'beside commitment', m.commitment_id
         ) AS scope
     FROM idle_move AS m
@@ -43,7 +43,7 @@ SELECT scope, atom, part AS touched, part AS low, part AS high, blocker, action,
 UNION ALL
 SELECT
     v.scope, a.atom,
-    CAST(v.stranded_used AS DOUBLE) / CAST(sum(a.cost) OVER (PARTITION BY v.scope, v.account, v.region, v.instance_type) AS DOUBLE), 0, 0, v.blocker, v.action, v.saved, 1
+    CAST(v.stranded_used AS DOUBLE) / CAST(sum(a.cost) OVER (PARTITION BY v.commitment_id, v.holder, v.account, v.region, v.instance_type) AS DOUBLE), 0, 0, v.blocker, v.action, v.saved, 1
 FROM move AS v
 JOIN atom AS a ON a.commitment_id = v.commitment_id AND a.commitment_status = 'Unused'
 ORDER BY holders DESC, saved DESC

@@ -59,10 +59,11 @@ WHERE greatest(w.at_safe, w.at_best) > 0 AND w.hours >= 24 * 14
 
 def tell(seen: Row) -> tuple[str, str]:
     """Say what was seen and what to do."""
+    rates = " to ".join(dict.fromkeys((percent(seen["lowest"]), percent(seen["ratio"]))))
     return (
         (
             f"on demand in {number(seen['busy'])} of {number(seen['hours'])} hours, at least {money(seen['safe'])} an hour in nine of ten; "
-            f"your commitments there cost {percent(seen['lowest'])} to {percent(seen['ratio'])} of on demand"
+            f"your commitments there cost {rates} of on demand"
         ),
         "Clean up first, then commit to what is left: `gpuledger commitments plan` backtests levels and terms.",
     )

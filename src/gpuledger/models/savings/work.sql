@@ -2,7 +2,7 @@
 SELECT
     job_id,
     concat_ws(' ', coalesce(kind, 'job'), concat_ws('/', cluster, namespace, name)) AS label,
-    concat_ws('/', cluster, namespace, regexp_replace(name, '[-_.]?[0-9]+$', '')) AS stem,
+    concat_ws('/', cluster, namespace, regexp_replace(name, '[-_.][0-9]+$', '')) AS stem,
     name,
     kind,
     cluster,
