@@ -271,7 +271,7 @@ def shell_words(command: str) -> list[str]:
 
 
 def test_many_draws_are_shown_at_once_from_some_and_then_from_all(browser: Browser, tmp_path: Path) -> None:
-    """Beyond 20,000 draws a worker calculates; the page's own server lets it."""
+    """Beyond 10,000 draws a worker calculates; the page's own server lets it."""
     page = tmp_path / "page.html"
     words = [*CASES["everything"][:-1], "60000"]
     found = answer(*words, "--html", str(page))
@@ -280,7 +280,7 @@ def test_many_draws_are_shown_at_once_from_some_and_then_from_all(browser: Brows
         browser.open(f"http://127.0.0.1:{serving.server_address[1]}/")
         assert (
             browser.run("document.getElementById('basis').textContent")
-            == "A preview from 20,000 draws; all 60,000 follow."
+            == "A preview from 10,000 draws; all 60,000 follow."
         )
         wait = "new Promise((done) => { const look = () => document.documentElement.dataset.settled === 'true' ? done(true) : setTimeout(look, 20); look(); })"
         assert browser.run(wait)

@@ -24,6 +24,10 @@ const BlastRadius = (() => {
   const C = [-7.784894002430293e-3, -3.223964580411365e-1, -2.400758277161838, -2.549732539343734, 4.374664141464968, 2.938163982698783];
   const D = [7.784695709041462e-3, 3.224671290700398e-1, 2.445134137142996, 3.754408661907416, 1];
 
+  const EXP = []; // 1 / n!, the highest first
+  for (let n = 0, factorial = 1; n <= 14; n += 1, factorial *= n) EXP.unshift(1 / factorial);
+  const POWERS = Float64Array.from({ length: 321 }, (_, place) => 2 ** (place - 160)); // whole powers are exact
+
   // ---- draws -------------------------------------------------------------------------------------------------
   const polynomial = (coefficients, x) => {
     let found = 0;
@@ -40,12 +44,8 @@ const BlastRadius = (() => {
     return 2 * y * series + halvings * LN2;
   };
   const exp = (x) => {
-    let doublings = Math.floor(x / LN2 + 0.5), series = 1;
-    const rest = x - doublings * LN2;
-    for (let term = 14; term > 0; term -= 1) series = 1 + series * rest / term;
-    while (doublings > 0) { series *= 2; doublings -= 1; }
-    while (doublings < 0) { series /= 2; doublings += 1; }
-    return series;
+    const doublings = Math.floor(x / LN2 + 0.5);
+    return polynomial(EXP, x - doublings * LN2) * POWERS[doublings + 160];
   };
   const normalQuantile = (share) => {
     if (share < TAIL) { const q = Math.sqrt(-2 * ln(share)); return polynomial(C, q) / polynomial(D, q); }
@@ -89,20 +89,27 @@ const BlastRadius = (() => {
     }
     return found;
   };
-  // Moving one slider draws only that input anew. What is kept is bounded by how many numbers it is.
+  // Moving one slider draws only that input anew. What is kept is bounded by how many numbers it is, the last used ones.
   const kept = new Map();
   let keptNumbers = 0;
-  const remembered = (key, count, make) => {
-    let found = kept.get(key);
-    if (found === undefined) {
-      if (keptNumbers > 4e6) { kept.clear(); keptNumbers = 0; }
-      found = make();
-      kept.set(key, found);
-      keptNumbers += count;
+  const remembered = (key, make) => {
+    const known = kept.get(key);
+    if (known !== undefined) {
+      kept.delete(key); // and back in, as the last used
+      kept.set(key, known);
+      return known;
+    }
+    const found = make();
+    kept.set(key, found);
+    keptNumbers += found.length ?? 1;
+    for (const [oldest, one] of kept) {
+      if (keptNumbers <= 3e6 || oldest === key) break;
+      kept.delete(oldest);
+      keptNumbers -= one.length ?? 1;
     }
     return found;
   };
-  const draws = (dist, name, count) => remembered(`${name}\n${count}\n${dist.shape}\n${dist.points}`, count, () => {
+  const draws = (dist, name, count) => remembered(`${name}\n${count}\n${dist.shape}\n${dist.points}`, () => {
     const of = inverse(dist), found = shares(name, count);
     for (let i = 0; i < count; i += 1) found[i] = of(found[i]);
     return found;
@@ -198,12 +205,18 @@ const BlastRadius = (() => {
     for (const [key, dist] of Object.entries(pool.inputs)) {
       columns[key] = isFixed(dist) ? dist.points[0] : draws(dist, `${stream}/${key}`, count);
     }
-    return { pool, columns };
+    return { pool, columns, key: described(pool, stream, count) };
   };
   const one = (column, i) => typeof column === "number" ? column : column[i];
   const costOf = (units, each, time) => {
     const all = units * time, hours = Math.floor(all / HOUR), rest = all - hours * HOUR; // exact: all is below 2^45
     return each * hours + Math.floor((each * rest + HOUR / 2) / HOUR);
+  };
+  const most = (part) => {
+    if (typeof part === "number") return part;
+    let found = 0;
+    for (let i = 0; i < part.length; i += 1) if (part[i] > found) found = part[i];
+    return found;
   };
   // A column is a number where the input is certain, else one number per draw.
   const column = (part, count, of) => {
@@ -240,11 +253,15 @@ const BlastRadius = (() => {
     }
     return least(limits, count);
   };
-  const paid = (of, rail, count) => {
-    const size = of.pool.per_unit, free = Math.floor(of.pool.idle / size);
-    return column(gpus(of, rail, count), count, (each) => Math.max(Math.floor(each / size) - free, 0));
-  };
-  const time = ({ columns }, rail, count) => {
+  const keyOf = (of, rail, limits) => [of.key, ...limits.map((limit) => rail[limit] ?? "")].join("\n");
+  const COUNT_RAILS = ["lease_cap", "quota_percent", "autoscaler_percent"], TIME_RAILS = ["detect", "respond", "max_hours", "look"];
+  const paid = (of, rail, count) => remembered(`paid\n${keyOf(of, rail, COUNT_RAILS)}`, () => {
+    const size = of.pool.per_unit, free = Math.floor(of.pool.idle / size), cards = gpus(of, rail, count);
+    if (size === 1 && free === 0) return cards;
+    return column(cards, count, (each) => Math.max(Math.floor(each / size) - free, 0));
+  });
+  const time = (of, rail, count) => remembered(`time\n${keyOf(of, rail, TIME_RAILS)}`, () => {
+    const { columns } = of;
     const ends = ["max_hours", "look"].filter((key) => key in columns).map((key) => columns[key]);
     for (const limit of [rail.max_hours, rail.look]) if (limit !== undefined) ends.push(limit);
     const detect = "detect" in columns ? [columns.detect] : [];
@@ -255,7 +272,7 @@ const BlastRadius = (() => {
       ends.push(column2(least(detect, count), least(respond, count), count, (left, right) => left + right));
     }
     return least(ends, count);
-  };
+  });
   const loss = (of, rail, count) => {
     const lease = Math.min(of.pool.lease_usd ?? Infinity, rail.lease_usd ?? Infinity);
     const units = paid(of, rail, count), ends = time(of, rail, count);
@@ -266,9 +283,16 @@ const BlastRadius = (() => {
     } else {
       found = new Float64Array(count);
       const [u, p, t] = [units, price, ends].map((part) => spread(part, count));
-      for (let i = 0; i < count; i += 1) {
-        const cost = costOf(u[i], p[i], t[i]);
-        found[i] = cost < lease ? cost : lease;
+      if (most(units) * most(price) * most(ends) < 2 ** 50) { // then one division is exact
+        for (let i = 0; i < count; i += 1) {
+          const cost = Math.floor((u[i] * p[i] * t[i] + HOUR / 2) / HOUR);
+          found[i] = cost < lease ? cost : lease;
+        }
+      } else {
+        for (let i = 0; i < count; i += 1) {
+          const cost = costOf(u[i], p[i], t[i]);
+          found[i] = cost < lease ? cost : lease;
+        }
       }
     }
     const extra = [
@@ -317,7 +341,10 @@ const BlastRadius = (() => {
     for (const [key, dist] of Object.entries(pool.inputs)) inputs[key] = highest(dist);
     return inputs;
   };
-  const worst = (pool) => loss({ pool, columns: constant(pool) }, {}, 1);
+  // `key` says all that a pool's columns depend on; one whose inputs are at their worst is no draw.
+  const described = (pool, stream, count) => [stream, count, pool.kind, pool.per_unit, pool.idle, pool.lease_usd, JSON.stringify(pool.inputs)].join("\n");
+  const highestOf = (pool) => ({ pool, columns: constant(pool), key: `highest\n${described(pool, "", 1)}` });
+  const worst = (pool) => loss(highestOf(pool), {}, 1);
   const RAILS = ["detect", "respond", "max_hours", "look", "lease_cap", "lease_usd", "quota_percent", "autoscaler_percent"];
   // `detect=15m,respond=10m` as the command line's --guardrail has it.
   const rail = (name, said) => {
@@ -431,28 +458,26 @@ const BlastRadius = (() => {
     if (new Set(pools.map((pool) => pool.name)).size < pools.length) fail("two pools have the same name");
     let whole = 0, burn = 0;
     for (const pool of pools) {
-      const certain = { pool: { ...pool, lease_usd: null }, columns: constant(pool) };
+      const certain = highestOf({ ...pool, lease_usd: null });
       whole += loss(certain, {}, 1);
       burn += paid(certain, {}, 1) * certain.columns.price;
     }
     if (Math.max(whole, burn) > LIMIT) fail("the worst case, or what an hour of it costs, is above 5 billion dollars");
   };
   // What doesn't depend on other pools is kept by pool, so that moving one slider leaves the others' losses alone.
-  const lossOf = (of, stream, rail, count) => {
-    const { pool } = of;
-    const key = ["loss", stream, count, pool.kind, pool.per_unit, pool.idle, pool.lease_usd, JSON.stringify(pool.inputs), JSON.stringify({ ...rail, name: "" })].join("\n");
-    return remembered(key, count, () => loss(of, rail, count));
-  };
+  const lossOf = (of, rail, count) => remembered(
+    `loss\n${keyOf(of, rail, [...of.pool.kind === "gpu" ? COUNT_RAILS : [], ...TIME_RAILS, "lease_usd"])}`, () => loss(of, rail, count),
+  );
   const assess = (model) => {
     const pools = model.pools.map(read), count = model.samples, rails = model.guardrails ?? usual(model.pools);
     check(pools);
-    const whole = (drawnPools, streams, rail) => sum(drawnPools.map((of, index) => lossOf(of, streams[index], rail, count)), count);
+    const whole = (drawnPools, rail) => sum(drawnPools.map((of) => lossOf(of, rail, count)), count);
     const together = pools.map(() => `${model.seed}`), apart = pools.map((pool) => `${model.seed}/${pool.name}`);
     const all = pools.map((pool, index) => drawn(pool, together[index], count));
-    const total = whole(all, together, {}), same = quantiles(total);
-    const independent = pools.length === 1 ? same : quantiles(whole(pools.map((pool, index) => drawn(pool, apart[index], count)), apart, {}));
+    const total = whole(all, {}), same = quantiles(total);
+    const independent = pools.length === 1 ? same : quantiles(whole(pools.map((pool, index) => drawn(pool, apart[index], count)), {}));
     const weigh = (rail) => {
-      const left = quantiles(whole(all, together, rail));
+      const left = quantiles(whole(all, rail));
       return { name: rail.name, removes_p50: same.p50 - left.p50, removes_p99: same.p99 - left.p99, left };
     };
     const weighed = rails.map(weigh).sort((a, b) => b.removes_p99 - a.removes_p99 || b.removes_p50 - a.removes_p50);
@@ -461,12 +486,15 @@ const BlastRadius = (() => {
       ["P50", values(total.indexOf(same.p50))], ["P99", values(total.indexOf(same.p99))], ["worst case", pools.map(constant)],
     ];
     return {
-      pools: all.map((of, index) => ({
-        name: of.pool.name, gpus: of.pool.kind === "tokens" ? 0 : quantiles(gpus(of, {}, count)).p50,
-        seconds: quantiles(time(of, {}, count)).p50,
-        usd_per_hour: quantiles(column2(paid(of, {}, count), of.columns.price, count, (left, right) => left * right)).p50,
-        loss: quantiles(lossOf(of, together[index], {}, count)), worst: worst(of.pool),
-      })),
+      pools: all.map((of) => {
+        const told = (what, make) => remembered(`${what}\n${of.key}`, () => quantiles(make()));
+        return {
+          name: of.pool.name, gpus: of.pool.kind === "tokens" ? 0 : told("cards", () => gpus(of, {}, count)).p50,
+          seconds: told("seconds", () => time(of, {}, count)).p50,
+          usd_per_hour: told("burn", () => column2(paid(of, {}, count), of.columns.price, count, (left, right) => left * right)).p50,
+          loss: told("ranks", () => lossOf(of, {}, count)), worst: worst(of.pool),
+        };
+      }),
       same, independent, worst: pools.reduce((sum, pool) => sum + worst(pool), 0),
       guardrails: weighed, together: rails.length > 1 ? weigh(combined(rails)) : null, lines: lines(pools, cases), losses: total,
     };

@@ -5,7 +5,7 @@
   const $ = (id) => document.getElementById(id);
   const given = JSON.parse($("model").textContent);
   // Beyond so many draws the page shows a preview at once, and a worker calculates all of them.
-  const LIVE = 20000;
+  const LIVE = 10000;
   // Key: label, range of its slider, whether it is always shown. Times are seconds, dollars whole.
   const FIELDS = {
     gpus: ["GPUs asked for", 8, 4096, 8, true], price: ["USD an hour", 0.5, 120, 0.05, true],
