@@ -25,6 +25,7 @@ from gpuledger.config import (
     OverheadSection,
     PriceSection,
     PricesSection,
+    SavingsSection,
     SourceSection,
     TagsSection,
     TelemetrySection,
@@ -68,6 +69,7 @@ def config_page() -> str:
         PriceSection,
         AllocationSection,
         OverheadSection,
+        SavingsSection,
     ):
         parts += [f"## {(model.__doc__ or '').strip()}\n", "| key | default | meaning |", "|---|---|---|"]
         for key, field in model.model_fields.items():

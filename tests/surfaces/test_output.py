@@ -51,6 +51,7 @@ BESIDE = {
     "lenses gpu": "pipeline/test_lenses.py",
     "lenses storage": "pipeline/test_lenses.py",
     "meter": "surfaces/test_meter.py",
+    "savings": "surfaces/test_savings.py",
     "serve": "surfaces/test_api_security.py",
     "zombies": "surfaces/test_zombies.py",
 }
