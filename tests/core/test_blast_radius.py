@@ -10,7 +10,7 @@ import pytest
 from gpuledger.core import draws
 from gpuledger.core.blast_lines import lines, money, price
 from gpuledger.core.blast_radius import Guardrail, Pool, Quantiles, assess, quantiles
-from gpuledger.core.calendar import WorkingHours, holidays, unattended
+from gpuledger.core.calendar import WorkingHours, holidays, time_zone, unattended
 from gpuledger.core.draws import Dist, Unit, fixed, parse
 from gpuledger.errors import UsageError
 
@@ -22,7 +22,7 @@ def pool(
     name: str = "weekend", *, per_unit: int = 1, idle: int = 0, lease: int | None = None, **inputs: str
 ) -> Pool:
     units: dict[str, Unit] = {
-        "price": "usd", "storage_usd": "usd", "egress_usd": "usd", "max_hours": "hours", "detect": "duration",
+        "price": "usd", "storage_usd": "usd", "egress_usd": "usd", "storage_usd_per_hour": "usd", "egress_usd_per_hour": "usd", "max_hours": "hours", "detect": "duration",
         "respond": "duration", "look": "duration",
     }  # fmt: skip
     read = {key: parse(text, units.get(key, "count"), key) for key, text in inputs.items()}
@@ -71,6 +71,9 @@ def test_the_loss_by_how_soon_it_is_stopped(minutes: int, loss: int) -> None:
         (pool(gpus="10", price="2", max_hours="5", detect="1h", respond="30m", look="3h"), 30 * USD),
         (pool(gpus="10", price="2", max_hours="5", lease=7 * USD, storage_usd="1.5", egress_usd="0.25"), 8_750_000),
         (pool(gpus="1", price="0.000001", max_hours="90m"), 2),  # 1.5 millionths, rounded half up
+        # The lease ends the GPUs at 7; storage 0.5 and egress 0.25 an hour for 5 h, and 1 once: 7 + 2.50 + 1.25 + 1.
+        (pool(gpus="10", price="2", max_hours="5", lease=7 * USD, storage_usd_per_hour="0.5", egress_usd_per_hour="0.25", egress_usd="1"), 11_750_000),
+        (pool(gpus="1", price="1", max_hours="90m", storage_usd_per_hour="0.000001"), 1_500_002),  # each rounded by itself
     ],
 )  # fmt: skip
 def test_each_limit_limits(given: Pool, loss: int) -> None:
@@ -111,6 +114,10 @@ def test_one_mistake_in_two_pools_has_one_luck_and_two_mistakes_have_two() -> No
         ([pool(gpus="1", price="1")], "nothing ends"),
         ([STORY, STORY], "two pools of this name"),
         ([pool(gpus="1000000", price="99999", max_hours="8784")], "5 billion"),
+        (
+            [pool(gpus="1000000", price="99999", max_hours="1s")],
+            "what an hour of it costs, is above 5 billion",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(pools: list[Pool], message: str) -> None:
@@ -132,6 +139,25 @@ def test_the_arithmetic_is_told_line_by_line() -> None:
         "  weekend: loss = 198 instances × $32.40 an hour × 11 h = $70,567.20",
         "  weekend: loss = $70,567.20 + storage $10.00 = $70,577.20",
     ]
+
+
+def test_what_costs_by_the_hour_is_told_line_by_line() -> None:
+    given = pool(
+        gpus="2",
+        price="3",
+        max_hours="90m",
+        storage_usd_per_hour="0.5",
+        storage_usd="10",
+        egress_usd_per_hour="4",
+        egress_usd="0",
+    )
+    assert lines(assess([given]))[2:] == [
+        "  weekend: time: job limit 1 h 30 min",
+        "  weekend: loss = 2 GPUs × $3.00 an hour × 1 h 30 min = $9.00",
+        "  weekend: storage = $0.50 an hour × 1 h 30 min = $0.75",
+        "  weekend: egress = $4.00 an hour × 1 h 30 min = $6.00",
+        "  weekend: loss = $9.00 + storage $0.75 + storage once $10.00 + egress $6.00 = $25.75",
+    ]  # fmt: skip
 
 
 def test_money_is_rounded_to_the_cent_and_prices_are_not() -> None:
@@ -201,6 +227,7 @@ def test_distributions_are_read_and_written(text: str, unit: Unit, dist: Dist) -
         ("24", "duration"), ("5x", "duration"), ("1.2.3h", "duration"), ("400d", "duration"), ("1.0000001", "usd"),
         ("3..1", "count"), ("1..2..3..4", "count"), ("triangular(1,2)", "count"), ("normal(1,2)", "count"),
         ("lognormal(0,3)", "count"), ("lognormal(1,1000000)", "count"), ("1000001", "count"), ("9000", "hours"),
+        ("1.5", "tokens"), ("1000000000001", "tokens"), ("-3", "tokens"),
     ],
 )  # fmt: skip
 def test_what_is_no_distribution_is_refused_with_a_hint(text: str, unit: Unit) -> None:
@@ -227,6 +254,26 @@ OFF = WorkingHours(holidays=holidays(["2026-12-25,2027-01-01"]))
 )  # fmt: skip
 def test_how_long_nobody_looks(text: str, hours: int) -> None:
     assert unattended(text, OFF).seconds == hours * HOUR
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "hours"),
+    [
+        ("2026-10-24..2026-10-25", "Europe/Berlin", 61),  # the clock goes back on Sunday
+        ("2026-03-28..2026-03-29", "Europe/Berlin", 59),  # and forth
+        ("2026-10-24..2026-10-25", "America/New_York", 60),  # a week later there
+        ("2026-11-01T00:00", "America/New_York", 33),  # Sunday 00:00 to Monday 08:00, one hour twice
+        ("2026-10-10T00:00+00:00", "Europe/Berlin", 54),  # Saturday 02:00 there
+    ],
+)
+def test_a_change_of_the_clock_makes_a_weekend_longer_or_shorter(text: str, zone: str, hours: int) -> None:
+    assert unattended(text, WorkingHours(zone=time_zone(zone))).seconds == hours * HOUR
+
+
+@pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd", "Europe"])
+def test_what_is_no_time_zone_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no time zone"):
+        time_zone(name)
 
 
 @pytest.mark.parametrize(

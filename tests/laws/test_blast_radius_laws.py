@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuledger.core.blast_lines import lines, money
-from gpuledger.core.blast_radius import COUNTS, TIMES, Guardrail, Pool, Radius, assess
+from gpuledger.core.blast_radius import COUNTS, RATES, SUMS, TIMES, Guardrail, Pool, Radius, assess
 from gpuledger.core.draws import Dist, fixed
 
 SAMPLES = 200
@@ -30,6 +30,9 @@ def pools(draw: st.DrawFn, name: str = "a") -> Pool:
     for key in COUNTS[1:]:
         if draw(st.booleans()):
             inputs[key] = draw(dists(0, 4000))
+    for key in (*SUMS, *RATES):
+        if draw(st.booleans()):
+            inputs[key] = draw(dists(0, 50_000_000))
     ends = draw(st.sets(st.sampled_from(TIMES), min_size=1))
     for key in (ends | {"max_hours"}) if ends == {"respond"} else ends:
         inputs[key] = draw(dists(0, 200_000))
@@ -83,7 +86,7 @@ def test_no_guardrail_costs_and_all_of_them_take_at_least_as_much_as_the_best(
 
 
 @settings(deadline=None, max_examples=60)
-@given(pools(), st.sampled_from(["gpus", "price", *COUNTS[1:], *TIMES]), st.integers(1, 50))
+@given(pools(), st.sampled_from(["gpus", "price", *COUNTS[1:], *TIMES, *SUMS, *RATES]), st.integers(1, 50))
 def test_more_of_anything_never_costs_less(pool: Pool, key: str, more: int) -> None:
     if key not in pool.inputs:
         return
