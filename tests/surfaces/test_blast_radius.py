@@ -195,11 +195,7 @@ def test_a_pool_of_the_ledger_without_a_list_price_takes_what_spot_cost(
     monkeypatch.chdir(tmp_path)
     rows = [
         f"16,16,,,1,USD,2026-10-01T00:00:00Z,2026-10-0{day}T05:00:00Z,2026-10-0{day}T06:00:00Z,Usage,Dynamic,Hours,1,Hours,1,EC2,AWS,{region},i-{day},,,,,,,{P4D}"
-        for day, region, listed, kind in (
-            (3, "us-east-1", "", P4D),
-            (4, "mars-1", "", P4D),
-            (5, "mars-1", "", details),
-        )
+        for day, region in ((3, "us-east-1"), (4, "mars-1"))
     ]
     done = gpuledger(
         "ingest", "--type", "focus", bill(tmp_path / "bill.csv", *rows, header=HEADER), "--no-validate"

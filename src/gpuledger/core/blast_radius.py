@@ -156,7 +156,10 @@ def assess(
 def check(pools: Sequence[Pool]) -> None:
     """Refuse pools without an end or with absurd sums; UsageError names the pool."""
     if not pools:
-        raise UsageError("no pool given", hint="Give --pool name=…,gpus=…,usd_per_gpu_hour=…,max_hours=….")
+        raise UsageError(
+            "no pool given",
+            hint="Give --pool name=…,gpus=…,usd_per_gpu_hour=…,max_hours=…, --from-live or --from-ledger; --serve opens the page.",
+        )
     names = [pool.name for pool in pools]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UsageError("there are two pools of this name", where=f"pool {twice[0]}", hint="Rename one.")

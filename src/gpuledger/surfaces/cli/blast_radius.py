@@ -257,6 +257,7 @@ def _shared(given: dict[str, Any], settings: dict[str, Any], hours: "WorkingHour
 def _show(context: Context, radius: "Radius", inputs: "Inputs", basis: dict[str, int]) -> None:
     from gpuledger.core.blast_lines import lines
     from gpuledger.pipeline.blast_radius import dollars
+    from gpuledger.surfaces.cli._table import show
 
     rows = [
         {
@@ -288,10 +289,9 @@ def _show(context: Context, radius: "Radius", inputs: "Inputs", basis: dict[str,
     }
     totals |= {"worst_case": dollars(radius.worst), "currency": "USD", **basis}
     together = None if radius.together is None else dollars(radius.together.removes_p99)
-    arithmetic = lines(radius)
     if context.format != "table":
         totals |= {
-            "guardrails": weighed, "all_guardrails_remove_usd": together, "arithmetic": arithmetic, "inputs": inputs.rows(),
+            "guardrails": weighed, "all_guardrails_remove_usd": together, "arithmetic": lines(radius), "inputs": inputs.rows(),
         }  # fmt: skip
         context.emit("blast-radius", rows, totals=totals, diagnostics=inputs.diagnostics)
         return
@@ -302,25 +302,30 @@ def _show(context: Context, radius: "Radius", inputs: "Inputs", basis: dict[str,
         totals=shown | {"worst_case": totals["worst_case"]},
         diagnostics=inputs.diagnostics,
     )
-    _tell(totals, weighed, together, arithmetic, inputs)
+    _tell(totals, weighed, together, inputs)
+    click.echo("\n".join(["Arithmetic", *lines(radius), ""]))
+    show(inputs.rows(), {}, "Inputs and where they came from")
 
 
 def _tell(
-    totals: dict[str, Any],
-    weighed: list[dict[str, Any]],
-    together: Decimal | None,
-    arithmetic: list[str],
-    inputs: "Inputs",
+    totals: dict[str, Any], weighed: list[dict[str, Any]], together: Decimal | None, inputs: "Inputs"
 ) -> None:
     from gpuledger.surfaces.cli._table import show
 
+    worst, p50, p99 = (totals[name] for name in ("worst_case", "same_mistake_p50", "same_mistake_p99"))
+    said = f"One mistake costs ${p50:,.2f}."
+    if worst != p50:
+        said = f"One mistake costs up to ${p99:,.2f} in 99 of 100 cases, ${p50:,.2f} in the middle, ${worst:,.2f} at worst."
+    if weighed and weighed[0]["removes_usd"]:
+        said += f" Worth most: {weighed[0]['name']}. It alone leaves ${weighed[0]['leaves_p99_usd']:,.2f}."
+    if len(inputs.pools) > 1:
+        said += (
+            f"\nThe last line is one mistake in all pools at once. Independent mistakes: P50 {totals['independent_p50']:,.2f}, "
+            f"P90 {totals['independent_p90']:,.2f}, P99 {totals['independent_p99']:,.2f}."
+        )
     click.echo(
-        f"The last line is one mistake in all pools at once. Independent mistakes: P50 {totals['independent_p50']:,.2f}, "
-        f"P90 {totals['independent_p90']:,.2f}, P99 {totals['independent_p99']:,.2f}.\n"
-        f"{totals['samples']:,} draws, seed {totals['seed']}; distributions are assumptions of whoever gave them.\n"
+        f"{said}\n{totals['samples']:,} draws, seed {totals['seed']}; distributions are assumptions of whoever gave them.\n"
     )
     show(weighed, {}, "What each guardrail alone takes off the loss of one mistake (removes_usd: off P99)")
     if together is not None:
         click.echo(f"All of them together take {together:,.2f} off; alone they overlap and don't add up.\n")
-    click.echo("\n".join(["Arithmetic", *arithmetic, ""]))
-    show(inputs.rows(), {}, "Inputs and where they came from")
