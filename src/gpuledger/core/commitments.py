@@ -153,7 +153,7 @@ class Commitment:
 
 
 def mismatches(commitment: Commitment, usage: Place) -> tuple[str, ...]:
-    """Return why a commitment doesn't cover a usage, the hardest reasons first; empty when only its account differs not.
+    """Return why a commitment doesn't cover a usage, the hardest reasons first; empty when nothing is in the way.
 
     Reasons: 'provider', 'currency', 'interruption' (spot), 'contract' (another payer), 'service', 'family',
     'instance type', 'platform', 'tenancy', 'region', 'zone', 'account'.

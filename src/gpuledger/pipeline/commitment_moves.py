@@ -253,9 +253,14 @@ def _moved(work: _Work, one: Commitment, moves: Sequence[Move], stranded: Decima
         "blocker": ", ".join(steps) or ("must be started in it" if not one.terms.automatic else "time"),
         "shifted_hours": len({move.at for move in shifted}),
         "from": _moment(first), "until": _moment(last), "to_region": one.place.region, "to_account": sorted(filter(None, one.accounts)),
-        "action": action(work.worker, work.place, one, steps, _delays(shifted)),
+        "action": action(_called(work), work.place, one, steps, _delays(shifted)),
         "source": one.terms.share.source if "account" in steps and one.terms.share else None,
     }  # fmt: skip
+
+
+def _called(work: _Work) -> Worker:
+    """The worker with a name to call it by: the end of its resource's id where it has none."""
+    return work.worker if work.worker.name else replace(work.worker, name=work.id.rpartition("/")[2])
 
 
 def _delays(shifted: Sequence[Move]) -> list[tuple[datetime, datetime]]:
