@@ -83,8 +83,10 @@ def test_quotas_of_aws_less_what_runs_are_pools(aws: tuple[ServiceQuotas, dict[s
     facts = inputs(found)
     assert facts["AWS p4d.24xlarge us-east-1", "quota"] == (
         "80",
-        ("AWS Service Quotas, us-east-1: L-417A185B Running On-Demand P instances: 1,152 vCPUs − 192 running = 960; "
-        "÷ 96 vCPUs = 10 × p4d.24xlarge with 8 GPUs"),
+        (
+            "AWS Service Quotas, us-east-1: L-417A185B Running On-Demand P instances: 1,152 vCPUs − 192 running = 960; "
+            "÷ 96 vCPUs = 10 × p4d.24xlarge with 8 GPUs"
+        ),
     )
     assert facts["AWS p4d.24xlarge us-east-1", "price"][1].startswith(
         "price file aws.csv, list price of us-east-1 as of "
@@ -199,6 +201,18 @@ def test_kubernetes_quotas_and_autoscalers_are_pools(tmp_path: Path) -> None:
     )  # 5.672 ÷ 4
     assert facts["prod no quota on iron", "price"][1].startswith("at least: ")
     assert facts["prod no quota on iron", "obtainable"][0] == "4"
+
+
+@pytest.mark.server
+def test_pools_of_two_sources_may_be_the_same_gpus(
+    aws: tuple[ServiceQuotas, dict[str, str]], tmp_path: Path
+) -> None:
+    with FakeApiServer(groups=GROUPS | KINDS).running() as server:
+        found = blast("--kube", "--aws", "--detect", "1h", KUBECONFIG=cluster(tmp_path, server), **aws[1])
+    assert found.code == 0, found.err
+    assert len(found.document["rows"]) == 5
+    assert told(found) == [("blast-radius-may-overlap", "warning")]
+    assert found.document["diagnostics"][0]["source"] == "aws, kubernetes"
 
 
 @pytest.mark.server

@@ -35,6 +35,7 @@ class Found:
     written: list[Written] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     failed: bool = False
+    sources: list[str] = field(default_factory=list)
 
     def tell(self, code: str, severity: str, source: str, message: str, hint: str) -> None:
         """Add a diagnostic."""
@@ -75,8 +76,10 @@ def pools(
 
     def tried(source: str, ask: Callable[[], None]) -> None:
         progress(f"asking {source}")
+        before = len(found.written)
         try:
             ask()
+            found.sources += [source] if len(found.written) > before else []
         except GpuledgerError as error:
             found.failed = True
             where = f"{source} ({error.where})" if error.where and error.where != source else source
@@ -103,3 +106,16 @@ def pools(
         if asked:
             tried(source, ask)
     return given, found
+
+
+def overlapping(sources: Sequence[str]) -> list[Diagnostic]:
+    """Say that pools of several sources may be the same GPUs: a cluster's nodes come out of its cloud's quota."""
+    if len(sources) < 2:  # noqa: PLR2004 - one source counts nothing twice
+        return []
+    return [
+        Diagnostic(
+            "blast-radius-may-overlap", "warning", ", ".join(sources),
+            "pools of several sources may be the same GPUs, which the total then counts twice",
+            "Look at each pool for itself, or ask one source at a time.",
+        )
+    ]  # fmt: skip

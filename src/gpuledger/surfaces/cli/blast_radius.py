@@ -190,6 +190,7 @@ def _found(
         sources |= set(there)
         diagnostics.append(told)
     failed = False
+    gave: list[str] = []
     if sources:
         live = blast_live.Live(
             shared.today,
@@ -203,13 +204,15 @@ def _found(
         written, found = blast_live.pools(live, written, context.progress())
         written += found.written
         diagnostics += found.diagnostics
-        failed = found.failed
+        failed, gave = found.failed, found.sources
     if given["from_ledger"]:
         from gpuledger.pipeline.blast_ledger import pools_of
 
         pools, notes = pools_of(context.ledger(), hours, shared.today)
         written += pools
         diagnostics += notes
+        gave = [*gave, "ledger"]
+    diagnostics += blast_live.overlapping(gave)
     return written, diagnostics, failed
 
 
