@@ -145,8 +145,8 @@
       said.value = rail.said;
       said.dataset.rail = String(index);
       said.setAttribute("aria-describedby", `${ids[1]}e how-rail`);
-      const remove = element("button", { type: "button", class: "remove" }, `Remove ${rail.name}`);
-      name.addEventListener("input", () => { own(); rail.name = name.value.replace(/[;,]/g, "").trim() || `guardrail ${index + 1}`; remove.textContent = `Remove ${rail.name}`; recalculate(); });
+      const remove = element("button", { type: "button", class: "remove", "aria-label": `Remove ${rail.name}` }, "Remove");
+      name.addEventListener("input", () => { own(); rail.name = name.value.replace(/[;,]/g, "").trim() || `guardrail ${index + 1}`; remove.ariaLabel = `Remove ${rail.name}`; recalculate(); });
       said.addEventListener("input", () => { own(); rail.said = said.value.trim(); recalculate(); });
       remove.addEventListener("click", () => { own(); model.guardrails = rails.filter((one) => one !== rail); drawRails(); recalculate(); $("add-rail").focus(); });
       return element("div", { class: "rail", role: "group", "aria-label": `Guardrail ${index + 1}` },
