@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 from gpuledger.engines import duckdb
+from gpuledger.errors import UsageError
 from gpuledger.pipeline import token_files
 from gpuledger.pipeline.ledger import Ledger
+
+SHARED = Path(os.environ.get("GPULEDGER_SHARED", "../shared")) / "data"
 
 
 def told(tmp_path: Path, type_name: str, path: Path, columns: str) -> list[tuple[Any, ...]]:
@@ -294,3 +298,167 @@ def test_pages_of_costs_are_no_usage(tmp_path: Path, type_name: str) -> None:
         ]
     }
     assert "no results of" in refused(tmp_path, type_name, pages(tmp_path / "in", page))
+
+
+# ---- Saved metrics pages
+
+PAGE = """# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{{engine="0",model_name="llama"}} {tokens}
+vllm:num_requests_running{{engine="0",model_name="llama"}} {running}
+vllm:request_success_total{{engine="0",finished_reason="stop",model_name="llama"}} {done}
+vllm:request_success_total{{engine="0",finished_reason="abort",model_name="llama"}} 1
+not a line of metrics
+"""
+
+
+def test_pages_of_two_replicas(tmp_path: Path) -> None:
+    for pod, tokens in (("chat-0", (100, 700, 50)), ("chat-1", (0, 40, 90))):
+        folder = tmp_path / "in" / pod
+        folder.mkdir(parents=True)
+        for minute, value in zip((0, 30, 45), tokens, strict=True):
+            text = PAGE.format(tokens=value, running=minute, done=minute)
+            (folder / f"20261102T08{minute:02}00Z.prom").write_text(text)
+    ledger = Ledger(str(tmp_path / "ledger"))
+    report = token_files.ingest(ledger, "vllm", str(tmp_path / "in"))
+    assert {one.code for one in report.diagnostics} == {"bad-line"}
+    found = ledger.connect().execute(
+        """SELECT pod, model, strftime(start, '%H:%M'), strftime("end", '%H:%M'), output_tokens, running, requests, failed_requests
+        FROM token_interval ORDER BY pod, start"""
+    ).fetchall()  # fmt: skip
+    assert found == [
+        ("chat-0", "llama", "08:00", "08:30", 600, 15, 30, 0),
+        ("chat-0", "llama", "08:30", "08:45", 50, Decimal("37.5"), 15, 0),  # it restarted
+        ("chat-1", "llama", "08:00", "08:30", 40, 15, 30, 0),
+        ("chat-1", "llama", "08:30", "08:45", 50, Decimal("37.5"), 15, 0),
+    ]
+
+
+def test_a_single_page_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "20261102T080000Z.prom").write_text(PAGE.format(tokens=1, running=1, done=1))
+    assert "no two pages of the same replica" in refused(tmp_path, "vllm", tmp_path / "in")
+
+
+def test_pages_of_another_engine_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "20261102T080000Z.prom").write_text(PAGE.format(tokens=1, running=1, done=1))
+    assert "no metric of SGLang" in refused(tmp_path, "sglang", tmp_path / "in")
+
+
+@pytest.mark.shared
+def test_a_real_page_of_vllm(tmp_path: Path) -> None:
+    """A page that a vLLM served (Datadog's fixture), and the same with every value doubled: the gain is the page itself."""
+    real = SHARED / "k8s" / "vllm" / "vllm_core.prom"
+    if not real.is_file():
+        pytest.skip(f"no {real}")
+    folder = tmp_path / "in" / "replica"
+    folder.mkdir(parents=True)
+    lines = real.read_text().splitlines()
+    (folder / "20261102T080000Z.prom").write_text("\n".join(lines))
+    doubled = [
+        line
+        if line.startswith("#") or not line
+        else f"{line.rpartition(' ')[0]} {2 * float(line.rpartition(' ')[2])}"
+        for line in lines
+    ]
+    (folder / "20261102T080500Z.prom").write_text("\n".join(doubled))
+    columns = "pod, model, input_tokens, cached_input_tokens, output_tokens, requests, preemptions, ttft_seconds_count, ttft_seconds_sum, ttft_buckets"
+    assert told(tmp_path, "vllm", tmp_path / "in", columns) == [
+        (
+            "replica",
+            "facebook/opt-125m",
+            5,
+            64,
+            7,
+            1,
+            0,
+            1,
+            Decimal("0.31326723098755"),
+            {"0.1": 0, "0.5": 1, "+Inf": 1},
+        )
+    ]
+
+
+# ---- Raw samples
+
+
+def samples(folder: Path, kind: str) -> Path:
+    """Samples of two replicas and a metric that is nobody's, once a minute over a midnight."""
+    folder.mkdir()
+    con = duckdb.connect()
+    con.execute(
+        """CREATE TABLE s AS
+        SELECT metric, TIMESTAMPTZ '2026-11-02 23:50:30+00' + to_minutes(m::INTEGER) AS ts, 'pod-' || p AS pod, 'llama' AS model_name, (10 * (p + 1) * m)::DOUBLE AS value
+        FROM range(20) AS a(m), range(2) AS b(p), (VALUES ('vllm:generation_tokens_total'), ('up')) AS c(metric)
+        ORDER BY metric, p, m"""
+    )
+    if kind == "labels":
+        con.execute(
+            f"COPY (SELECT metric AS __name__, epoch_ms(ts) AS timestamp, value, MAP {{'pod': pod, 'model_name': model_name}} AS labels FROM s) TO '{folder}/s.parquet'"
+        )
+    elif kind == "shuffled":
+        con.execute(f"COPY (FROM s ORDER BY hash(ts, pod)) TO '{folder}/s.parquet'")
+    elif kind == "jsonl":
+        con.execute(
+            f"COPY (SELECT metric, epoch(ts) AS ts, value, to_json({{'pod': pod, 'model_name': model_name}}) AS labels FROM s) TO '{folder}/s.jsonl' (FORMAT json)"
+        )
+    elif kind == "days":
+        for day in (2, 3):
+            con.execute(f"COPY (FROM s WHERE day(ts) = {day}) TO '{folder}/{day}.parquet'")
+    else:
+        con.execute(f"COPY s TO '{folder}/s.{kind}'")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "labels", "shuffled", "days", "csv", "jsonl"])
+def test_samples_in_files_of_every_form(tmp_path: Path, kind: str) -> None:
+    folder = samples(tmp_path / "in", kind)
+    found = told(
+        tmp_path,
+        "token-samples",
+        folder,
+        "strftime(start, '%d %H:%M'), pod, output_tokens, model, x_BillingPeriod",
+    )
+    gains = {"02 23:50": 4, "02 23:55": 5, "03 00:00": 5, "03 00:05": 5}
+    assert sorted(found) == sorted(
+        (start, f"pod-{p}", 10 * (p + 1) * minutes, "llama", f"2026-11-{start[:2]}") for start, minutes in gains.items() for p in range(2)
+    )  # fmt: skip
+
+
+def test_the_same_samples_again_change_nothing(tmp_path: Path) -> None:
+    folder, ledger = samples(tmp_path / "in", "parquet"), Ledger(str(tmp_path / "ledger"))
+    actions = [
+        [row.action for row in token_files.ingest(ledger, "token-samples", str(folder)).rows]
+        for _ in range(2)
+    ]
+    assert actions == [["loaded", "loaded"], ["unchanged", "unchanged"]]
+
+
+def test_samples_of_a_front_end_beside_its_engines_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    duckdb.connect().execute(
+        f"""COPY (SELECT metric, 60 * m AS ts, 'p' AS pod, m::DOUBLE AS value FROM range(5) AS a(m),
+        (VALUES ('vllm:generation_tokens_total'), ('dynamo_frontend_output_tokens_total')) AS b(metric)) TO '{folder}/s.csv'"""
+    )
+    report = token_files.ingest(Ledger(str(tmp_path / "ledger")), "token-samples", str(folder))
+    assert [one.code for one in report.diagnostics] == ["tokens-twice"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "no column metric"),
+        ("metric,ts,value\nup,1,2\n", "no sample of a serving engine's metric"),
+        ("metric,ts,value\nvllm:generation_tokens_total,1,nan\n", "no sample has a value"),
+    ],
+)
+def test_files_without_samples_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "s.csv").write_text(text)
+    assert message in refused(tmp_path, "token-samples", tmp_path / "in")
+
+
+def test_a_type_that_is_asked_over_the_network_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="isn't read from files"):
+        token_files.ingest(Ledger(str(tmp_path / "ledger")), "kubernetes", str(tmp_path))

@@ -20,14 +20,14 @@ from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import GpuledgerError, UsageError
 from gpuledger.focus.schema import quoted
-from gpuledger.pipeline import record_files, tellers
+from gpuledger.pipeline import record_files, tellers, token_files
 from gpuledger.pipeline.ingest import Action, Ingested, Report, scratch_folder
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.pipeline.locations import clear
 from gpuledger.pipeline.poll import alone, state_of
 from gpuledger.pipeline.record_files import Checked
 from gpuledger.pipeline.store import Store, scan, slug
-from gpuledger.pipeline.telemetry import Spool, ingest_records, store_spool
+from gpuledger.pipeline.telemetry import Spool, store_spool
 from gpuledger.telemetry import records
 
 Interval = tuple[datetime, datetime]
@@ -71,8 +71,8 @@ def collect(  # noqa: PLR0913  # what, of when, and how: all the caller's
     for name in names:
         section = ledger.config.telemetry[name]
         try:
-            if section.type == records.TYPE:
-                report.extend(_records(ledger, name, section, progress, force=force))
+            if section.type == records.TYPE or section.path is not None:
+                report.extend(_files(ledger, name, section, progress, force=force))
             else:
                 run = _Collection(ledger, name, section, progress, now, kept)
                 try:
@@ -86,12 +86,12 @@ def collect(  # noqa: PLR0913  # what, of when, and how: all the caller's
     return report
 
 
-def _records(
+def _files(
     ledger: Ledger, name: str, section: TelemetrySection, progress: Callable[[str], None], *, force: bool
 ) -> Report:
     if section.path is None:
         raise UsageError("no path", where=f"telemetry.{name}", hint='Say where the files are: path = "…".')
-    return ingest_records(ledger, section.path, source=name, force=force, progress=progress)
+    return token_files.ingest(ledger, section.type, section.path, source=name, force=force, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)

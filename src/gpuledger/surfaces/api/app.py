@@ -1,6 +1,6 @@
 """The HTTP application: routes at the root and below /model, errors as JSON, an optional bearer token.
 
-Everything is read only. Requests run in worker threads, each with a cursor of the snapshot's connection.
+Everything is read only, but for the OTLP receiver where a folder for it is given. Requests run in worker threads, each with a cursor of the snapshot's connection.
 """
 
 import hmac
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import HTTPException
@@ -18,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from gpuledger import __version__
 from gpuledger.core.opencost import requests
 from gpuledger.pipeline.ledger import Ledger
-from gpuledger.surfaces.api import allocation, assets, clouds, custom, suggestions
+from gpuledger.surfaces.api import allocation, assets, clouds, custom, otlp, suggestions
 from gpuledger.surfaces.api.answers import failure, of_error, parameters, success
 from gpuledger.surfaces.api.metrics import CONTENT_TYPE, Counters, exposition
 from gpuledger.surfaces.api.snapshot import Snapshots
@@ -31,11 +32,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the API is served. `hosts` None accepts any Host header; `token` None asks for none."""
+    """How the API is served. `hosts` None accepts any Host header; `token` None asks for none; `otlp` receives usage."""
 
     cors: tuple[str, ...] = ()
     token: str | None = None
     hosts: tuple[str, ...] | None = None
+    otlp: Path | None = None
 
 
 def now() -> datetime:
@@ -53,6 +55,8 @@ def create_app(ledger: Ledger, settings: Settings | None = None, clock: Clock = 
     routes = _routes(Snapshots(ledger), clock, counters)
     app.include_router(routes)
     app.include_router(routes, prefix="/model")
+    if settings.otlp is not None:
+        app.include_router(otlp.routes(settings.otlp, clock))
     app.add_exception_handler(StarletteHTTPException, _http_error)
     _watch(app, counters)
     _guard(app, settings)

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import uvicorn
@@ -15,11 +16,18 @@ _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
 def run(
-    ledger: Ledger, host: str, port: int, *, origins: Sequence[str], token: str | None, loopback: bool
+    ledger: Ledger,
+    host: str,
+    port: int,
+    *,
+    origins: Sequence[str],
+    token: str | None,
+    loopback: bool,
+    otlp: Path | None = None,
 ) -> None:
     """Serve until a signal comes. Raises UsageError when the address can't be had."""
     hosts = _LOCAL_NAMES if loopback and token is None else None
-    app = create_app(ledger, Settings(tuple(origins), token, hosts))
+    app = create_app(ledger, Settings(tuple(origins), token, hosts, otlp))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=128)

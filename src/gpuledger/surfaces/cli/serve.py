@@ -1,6 +1,7 @@
 """`gpuledger serve`: the HTTP API."""
 
 import os
+from pathlib import Path
 
 import click
 
@@ -25,8 +26,16 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
     metavar="NAME",
     help="Environment variable with the bearer token that clients must send; not set: none.",
 )
+@click.option(
+    "--otlp",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Receive OpenTelemetry's GenAI usage at /v1/traces and /v1/metrics (JSON), and keep it there by day.",
+)
 @pass_context
-def command(context: Context, host: str, port: int, origins: tuple[str, ...], token_env: str) -> None:
+def command(  # one for each option
+    context: Context, host: str, port: int, origins: tuple[str, ...], token_env: str, otlp: Path | None
+) -> None:
     """Answer over HTTP what the ledger knows, read only, until stopped.
 
     In the form of OpenCost's API, at / and /model, so that its page, kubectl-cost and other clients read it; own
@@ -44,4 +53,4 @@ def command(context: Context, host: str, port: int, origins: tuple[str, ...], to
             fg="yellow",
             err=True,
         )
-    run(ledger, host, port, origins=origins, token=token, loopback=host in _LOOPBACK)
+    run(ledger, host, port, origins=origins, token=token, loopback=host in _LOOPBACK, otlp=otlp)
