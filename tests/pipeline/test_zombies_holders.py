@@ -105,8 +105,8 @@ def test_prices(machine: Machine | None, basis: str) -> None:
 
 def test_typed_prices_slices_and_unknowns() -> None:
     assert card_price(H100, None, Decimal("2.5"), DAY).usd_per_hour == Decimal("2.5")
-    assert card_price(replace(H100, share=None), None, Decimal("2.5"), DAY) == (None, None)
-    assert card_price(replace(H100, gpu_model=None, model_name="New"), None, None, DAY) == (None, None)
+    assert card_price(replace(H100, share=None), None, Decimal("2.5"), DAY).usd_per_hour is None
+    assert card_price(replace(H100, gpu_model=None, model_name="New"), None, None, DAY).basis is None
     assert wasted(Decimal("2.5"), 5400) == Decimal("3.75")
     assert wasted(None, 5400) is None
     assert wasted(Decimal("2.5"), None) is None

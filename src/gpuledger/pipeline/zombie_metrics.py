@@ -446,7 +446,7 @@ def _milliseconds(span: timedelta) -> str:
     return f"{int(span.total_seconds() * 1000) - 1}ms"
 
 
-def opened(url: str, environ: Mapping[str, str], *, timeout: float = 30.0) -> Any:  # noqa: ANN401 - a context manager of telemetry
+def opened(url: str, environ: Mapping[str, str], *, timeout: float = 30.0, tries: int = 3) -> Any:  # noqa: ANN401 - a context manager of telemetry
     """Return a client for an address; PROMETHEUS_TOKEN, or PROMETHEUS_USERNAME and PROMETHEUS_PASSWORD, let it in."""
     from gpuledger.telemetry import prometheus
 
@@ -457,7 +457,7 @@ def opened(url: str, environ: Mapping[str, str], *, timeout: float = 30.0) -> An
             username=environ.get("PROMETHEUS_USERNAME") or None,
             password=environ.get("PROMETHEUS_PASSWORD") or None,
             timeout=timeout,
-            tries=3,
+            tries=tries,
             seconds=timeout,
         )
     )

@@ -7,61 +7,41 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gpuledger.core.card_facts import CardFacts
-from gpuledger.core.zombies import (
-    IDLE_STATES,
-    Finding,
-    Holding,
-    Limits,
-    Load,
-    Observation,
-    judge,
-    members,
-    reclaim,
-)
+from gpuledger.core.zombies import Holding, Limits, Load, Observation, judge
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import GpuledgerError
 from gpuledger.pipeline.zombie_cluster import Cluster
-from gpuledger.pipeline.zombie_holders import Known, from_kubernetes, from_slurm, joined, merged
+from gpuledger.pipeline.zombie_find import RUN, Inputs, detect, prometheus_of_cluster
+from gpuledger.pipeline.zombie_holders import Known, Machine, from_kubernetes, from_slurm, joined, merged
 from gpuledger.pipeline.zombie_metrics import Reader, opened
-from gpuledger.pipeline.zombie_prices import card_price, wasted
+from gpuledger.pipeline.zombie_rates import Rates
+from gpuledger.pipeline.zombie_rows import Pricing, rows_of, totals_of
+from gpuledger.pipeline.zombie_watch import Memory
 
-RUN: Final = ""  # an input that is a tool to run, not a file to read
+if TYPE_CHECKING:
+    from gpuledger.pipeline.zombie_aws import Cards
+
+__all__ = ["RUN", "Inputs", "Memory", "Scan", "Settings", "detect", "scan"]
+
 _LARGEST: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """What to look at. `nvidia_smi` and `amd_smi` are files, or RUN; None: leave it out."""
-
-    prometheus: str | None = None
-    kube: bool = False
-    slurm: bool = False
-    nvidia_smi: str | None = None
-    amd_smi: str | None = None
-    dcgm: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.prometheus
-            or self.kube
-            or self.slurm
-            or self.nvidia_smi is not None
-            or self.amd_smi is not None
-            or self.dcgm
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """Thresholds, price and time. `at` looks back from a moment in the past, which only Prometheus can."""
+    """Thresholds, price and time. `at` looks back from a moment in the past, which only Prometheus and AWS can.
+
+    `rates` gives the ledger's own rates when they are needed, and what is to be told of it. `progress` names counters
+    that move while one's own jobs get on.
+    """
 
     limits: Limits = field(default_factory=Limits)
     price: Decimal | None = None
@@ -71,36 +51,7 @@ class Settings:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     match: Mapping[str, str] = field(default_factory=dict)
     progress: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Memory:
-    """What earlier looks of the same process saw: with it, repeated single looks become a look-back."""
-
-    first: dict[str, datetime] = field(default_factory=dict)
-    busy: dict[str, datetime] = field(default_factory=dict)
-    last: dict[str, datetime] = field(default_factory=dict)
-
-    def remember(self, one: Observation, limits: Limits) -> Observation:
-        """Return the observation with what was seen of its card before; a long pause between looks forgets it."""
-        if one.measured_from is not None or one.activity is None:
-            return one
-        last = self.last.get(one.gpu)
-        if last is None or one.now - last > limits.fresh:
-            self.first[one.gpu] = one.now
-            self.busy.pop(one.gpu, None)
-        self.last[one.gpu] = one.now
-        if one.activity > limits.idle:
-            self.busy[one.gpu] = one.now
-        if self.first[one.gpu] == one.now:
-            return one
-        return replace(
-            one,
-            measured_from=self.first[one.gpu],
-            measured_to=one.now,
-            last_busy=self.busy.get(one.gpu),
-            loads=tuple(load for load in one.loads if load.seconds),  # one look isn't steadiness
-        )
+    rates: Callable[[], tuple[Rates | None, list[Diagnostic]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,41 +63,6 @@ class Scan:
     diagnostics: tuple[Diagnostic, ...]
     seen: bool
     failed: bool
-
-
-def detect(environ: Mapping[str, str]) -> tuple[Inputs, list[Diagnostic]]:
-    """Look for what is at hand, and tell what was looked for."""
-    kubeconfig = environ.get("KUBECONFIG") or str(Path(environ.get("HOME", "/")) / ".kube" / "config")
-    found = {
-        "nvidia-smi": bool(shutil.which("nvidia-smi", path=environ.get("PATH"))),
-        "amd-smi or rocm-smi": any(
-            shutil.which(tool, path=environ.get("PATH")) for tool in ("amd-smi", "rocm-smi")
-        ),
-        "a kubeconfig or a pod's service account": bool(environ.get("KUBERNETES_SERVICE_HOST"))
-        or any(Path(part).is_file() for part in kubeconfig.split(os.pathsep) if part),
-        "Slurm (sinfo)": bool(shutil.which("sinfo", path=environ.get("PATH"))),
-        "PROMETHEUS_URL": bool(environ.get("PROMETHEUS_URL")),
-    }
-    nvidia, amd, kube, slurm, prometheus = found.values()
-    there = ", ".join(name for name, yes in found.items() if yes) or "nothing"
-    missing = ", ".join(name for name, yes in found.items() if not yes) or "nothing"
-    told = Diagnostic(
-        "zombies-looked-for",
-        "info" if any(found.values()) else "warning",
-        "zombies",
-        f"found {there}; did not find {missing}",
-        "Name more with --prometheus URL, --dcgm URL, --kube, --slurm, --nvidia-smi FILE or --amd-smi FILE.",
-    )
-    return (
-        Inputs(
-            prometheus=environ.get("PROMETHEUS_URL") if prometheus else None,
-            kube=kube,
-            slurm=slurm,
-            nvidia_smi=RUN if nvidia else None,
-            amd_smi=RUN if amd else None,
-        ),
-        [told],
-    )
 
 
 def scan(
@@ -165,12 +81,18 @@ def scan(
     gathered.all(inputs)
     known = merged(gathered.known)
     cards = joined(gathered.cards.values(), known, gathered.now)
+    for where in inputs.serving:
+        cards = gathered.serving(where, cards, memory)
     if memory is not None:
         cards = [memory.remember(one, settings.limits) for one in cards]
     found = judge(cards, settings.limits)
-    rows = _rows(found, known, settings)
+    rates = None
+    if settings.rates is not None and settings.price is None and cards:
+        rates, told = settings.rates()
+        gathered.notes += told
+    rows = rows_of(found, known, Pricing(settings.price, rates, gathered.machines))
     shown = [row for row in rows if settings.show_all or row["state"] != "busy"]
-    totals = _totals(rows, time.monotonic() - began)
+    totals = totals_of(rows, time.monotonic() - began)
     return Scan(
         shown,
         totals,
@@ -190,6 +112,7 @@ class _Gathered:
     notes: list[Diagnostic]
     cards: dict[str, Observation] = field(default_factory=dict)
     known: list[Known] = field(default_factory=list)
+    machines: dict[str, Machine] = field(default_factory=dict)
     failed: bool = False
 
     def all(self, inputs: Inputs) -> None:
@@ -197,8 +120,10 @@ class _Gathered:
         if inputs.prometheus:
             url = inputs.prometheus
             self._tried("prometheus", lambda: self._prometheus(url))
+        elif inputs.kube and inputs.find:
+            self._found()
         for where in inputs.dcgm:
-            self._tried(where, lambda where=where: self._dcgm(where))  # type: ignore[misc]
+            self._tried(where, partial(self._dcgm, where))
         if inputs.nvidia_smi is not None:
             tool = inputs.nvidia_smi
             self._tried("nvidia-smi", lambda: self._nvidia(tool))
@@ -209,6 +134,8 @@ class _Gathered:
             self._tried("kubernetes", lambda: self._scheduler(from_kubernetes))
         if inputs.slurm:
             self._tried("slurm", lambda: self._scheduler(from_slurm))
+        for account in inputs.aws:
+            self._tried("AWS", partial(self._aws, account))
 
     def _tried(self, source: str, ask: Callable[[], None]) -> None:
         self.progress(f"asking {source}")
@@ -222,41 +149,127 @@ class _Gathered:
             )
 
     def _prometheus(self, url: str) -> None:
+        with opened(url, self.settings.environ) as client:
+            self._metrics(client)
+
+    def _found(self) -> None:
+        """Look for the cluster's Prometheus. That there is none isn't a failure: nobody asked for it."""
+        try:
+            with prometheus_of_cluster(self.settings.environ, self.progress) as client:
+                if client is None:
+                    said, hint = "no Prometheus found in the cluster", "Name it: --prometheus URL."
+                else:
+                    said, hint = f"found a Prometheus in the cluster: {client.where}", ""
+                    self._metrics(client)
+                self.notes.append(Diagnostic("zombies-found-prometheus", "info", "kubernetes", said, hint))
+        except GpuledgerError as error:
+            told = Diagnostic(
+                "zombies-found-prometheus",
+                "warning",
+                error.where or "kubernetes",
+                f"the cluster's Prometheus could not be asked: {error.message}",
+                "Name it: --prometheus URL, or kubectl port-forward to it.",
+            )
+            self.notes.append(told)
+
+    def _metrics(self, client: Any) -> None:  # noqa: ANN401 - telemetry's client
         settings = self.settings
-        with opened(url, settings.environ) as client:
-            there = client.clock()
-            if settings.at is None:
-                skew = abs((there - datetime.now(UTC)).total_seconds())
-                self.now = there  # its samples are dated by it
-                if skew > 30:  # noqa: PLR2004
-                    self.notes.append(
-                        Diagnostic(
-                            "clock-skew",
-                            "warning",
-                            url_shown(client),
-                            f"its clock is {skew:.0f} s off ours",
-                            "Times are the server's. Check NTP on both machines.",
-                        )
-                    )
-            reader = Reader(client, self.now, settings.look_back, settings.limits, settings.match)
-            cluster = Cluster(reader, settings.progress)
-            found = reader.cards(cluster.serving())
-            known = cluster.known()
-            self.notes += client.taken()
-            if not found:
-                self.notes.append(
-                    Diagnostic(
-                        "zombies-no-cards",
-                        "warning",
-                        url_shown(client),
-                        "no DCGM metric of any card in the time looked back on",
-                        "Is dcgm-exporter scraped? Without it no card's use is known.",
-                    )
+        there = client.clock()
+        if settings.at is None:
+            skew = abs((there - datetime.now(UTC)).total_seconds())
+            self.now = there  # its samples are dated by it
+            if skew > 30:  # noqa: PLR2004
+                self._warn(
+                    "clock-skew",
+                    client.where,
+                    f"its clock is {skew:.0f} s off ours",
+                    "Times are the server's. Check NTP on both machines.",
                 )
-            if known is not None:
-                self.known.append(known)
+        reader = Reader(client, self.now, settings.look_back, settings.limits, settings.match)
+        cluster = Cluster(reader, settings.progress)
+        found = reader.cards(cluster.serving())
+        known = cluster.known()
+        self.notes += client.taken()
+        if not found:
+            self._warn(
+                "zombies-no-cards",
+                client.where,
+                "no DCGM metric of any card in the last hour",
+                "Is dcgm-exporter scraped? Without it no card's use is known.",
+            )
+        elif known is None and not any(one.holdings for one in found):
+            self._warn(
+                "zombies-no-holders",
+                client.where,
+                "its metrics name no pod, and kube-state-metrics isn't there: nobody knows whose the cards are",
+                "Add --kube or --slurm, or let dcgm-exporter map pods (DCGM_EXPORTER_KUBERNETES=true).",
+            )
+        if known is not None:
+            self.known.append(known)
         for one in found:
             self.cards[one.gpu] = one
+
+    def _warn(self, code: str, where: object, message: str, hint: str) -> None:
+        self.notes.append(Diagnostic(code, "warning", str(where), message, hint))
+
+    def _aws(self, named: str) -> None:
+        from gpuledger.pipeline.zombie_aws import account
+
+        settings = self.settings
+        now = settings.at or datetime.now(UTC)
+        found = account(named, settings.environ, now, settings.look_back, settings.limits)
+        for what, ask in (
+            ("EC2 instances", found.instances),
+            ("SageMaker endpoints", found.endpoints),
+            ("SageMaker notebooks", found.notebooks),
+        ):
+            self._tried(f"{found.where}: {what}", partial(self._machines, ask, found.where, what))
+
+    def _machines(self, ask: "Callable[[], Iterator[Cards]]", where: str, what: str) -> None:
+        """Take a cloud's machines. What a cluster or an exporter tells better is left to it."""
+        nodes = {one.node for one in self.cards.values()} | {
+            node for known in self.known for node in known.machines
+        }
+        count = elsewhere = 0
+        for one in ask():
+            count += 1
+            if one.aliases & nodes:
+                elsewhere += 1
+                self.machines.update(dict.fromkeys(one.aliases, one.machine))
+                continue
+            for card in one.cards:
+                self.cards[card.gpu] = card
+                self.machines[card.node or ""] = one.machine
+        seen = f", {elsewhere} of them nodes seen elsewhere too" if elsewhere else ""
+        self.notes.append(
+            Diagnostic("zombies-account", "info", where, f"{count} {what} with GPUs that run{seen}", "")
+        )
+
+    def serving(self, where: str, cards: list[Observation], memory: Memory | None) -> list[Observation]:
+        """Take what a model server's page says into the cards of whose it is."""
+        from gpuledger.pipeline import zombie_serving
+
+        whose, sign, place = where.rpartition("=")
+        if not sign or whose.startswith(("http:", "https:")):
+            whose, place = "", where
+        found = cards
+
+        def ask() -> None:
+            nonlocal found
+            page = zombie_serving.read(place)
+            self.notes += page.diagnostics
+            earlier = None if memory is None else memory.pages
+            found, placed = zombie_serving.applied(cards, whose, page, datetime.now(UTC), earlier)
+            if not placed:
+                self._warn(
+                    "zombies-whose-page",
+                    place,
+                    f"no card of {whose or 'one machine alone'} is seen: the page is left out",
+                    "Say whose it is: --serving NAMESPACE/POD=URL.",
+                )
+
+        self._tried(place, ask)
+        return found
 
     def _dcgm(self, where: str) -> None:
         from gpuledger.telemetry import dcgm
@@ -329,11 +342,6 @@ class _Gathered:
             self.cards[one.gpu] = replace(base, processes=pids) if pids else base
 
 
-def url_shown(client: Any) -> str:  # noqa: ANN401 - telemetry's client
-    """Return the server's address without what lets one in."""
-    return str(client.where)
-
-
 def _observation(card: CardFacts, node: str | None, now: datetime) -> Observation:
     where = card.node or node
     name = card.uuid or f"{where or 'card'}/{card.index}"
@@ -374,103 +382,3 @@ def _text(path: str) -> str:
         raise GpuledgerError(
             f"can't be read: {error.strerror}", where=path, hint="Give a file of the tool's output."
         ) from error
-
-
-def _rows(found: list[Finding], known: Known | None, settings: Settings) -> list[dict[str, Any]]:
-    counts = members(found)
-    rows = [_row(finding, known, settings, reclaim(finding, counts)) for finding in found]
-    _whole_nodes(rows, known)
-    order = {"unknown": 1, "busy": 2}
-    rows.sort(
-        key=lambda row: (
-            order.get(row["state"], 0),
-            row["guard"] is not None,
-            row["candidate"],
-            -(row["wasted_usd"] or 0),
-            -(row["usd_per_hour"] or 0),
-            row["gpu"],
-        )
-    )
-    return rows
-
-
-def _row(finding: Finding, known: Known | None, settings: Settings, command: str | None) -> dict[str, Any]:
-    one = finding.observation
-    machine = known.machines.get(one.node) if known is not None and one.node else None
-    price = card_price(one, machine, settings.price, one.now.date())
-    zombie = finding.state in IDLE_STATES
-    seconds = None if finding.idle is None or not zombie else int(finding.idle.total_seconds())
-    held = one.holdings
-    return {
-        "gpu": one.gpu,
-        "node": one.node,
-        "gpu_model": one.gpu_model or one.model_name,
-        "state": finding.state,
-        "since": finding.since if zombie else None,
-        "idle_seconds": seconds,
-        "usd_per_hour": price.usd_per_hour,
-        "wasted_usd": wasted(price.usd_per_hour, seconds),
-        "job": _joined(_job(one) for one in held),
-        "owner": _joined(one.owner for one in held),
-        "evidence": finding.evidence,
-        "reclaim": command,
-        "verdict": finding.verdict,
-        "candidate": finding.candidate,
-        "advice": finding.advice,
-        "guard": finding.guard,
-        "pattern": finding.pattern,
-        "namespace": _joined(one.namespace for one in held),
-        "pod": _joined(one.pod for one in held),
-        "price_basis": price.basis,
-    }
-
-
-def _job(held: Holding) -> str | None:
-    if held.slurm_job:
-        return held.slurm_job
-    return f"{held.kind}/{held.job}" if held.job and held.kind else held.job or held.pod
-
-
-def _joined(words: Iterable[str | None]) -> str | None:
-    return ", ".join(dict.fromkeys(word for word in words if word)) or None
-
-
-def _whole_nodes(rows: list[dict[str, Any]], known: Known | None) -> None:
-    """A machine is given back as a whole: where all its cards are unallocated, say how."""
-    import shlex
-
-    for node, machine in known.machines.items() if known is not None else ():
-        there = [row for row in rows if row["node"] == node]
-        if there and all(row["state"] == "unallocated" for row in there):
-            name = shlex.quote(node)
-            for row in there:
-                row["reclaim"] = (
-                    f"scontrol update NodeName={name} State=POWER_DOWN"
-                    if machine.slurm
-                    else f"kubectl drain {name} --ignore-daemonsets"
-                )
-
-
-def _totals(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Sum up. Where no card's state could be told, there are not 0 zombies: nobody knows how many."""
-    zombies = [row for row in rows if row["verdict"] or row["candidate"]]
-    seen = any(row["state"] != "unknown" for row in rows)
-    return {
-        "gpus": len(rows),
-        "zombies": len(zombies) if seen else None,
-        "usd_per_hour": _sum(zombies, "usd_per_hour") if seen else None,
-        "wasted_usd": _sum(zombies, "wasted_usd") if seen else None,
-        "verdicts": sum(row["verdict"] for row in rows),
-        "candidates": sum(row["candidate"] for row in rows),
-        "guarded": sum(row["guard"] is not None for row in rows),
-        "busy": sum(row["state"] == "busy" for row in rows),
-        "unknown": sum(row["state"] == "unknown" for row in rows),
-        "unpriced": sum(row["usd_per_hour"] is None for row in zombies),
-        "scan_seconds": Decimal(str(round(seconds, 3))),
-    }
-
-
-def _sum(rows: list[dict[str, Any]], key: str) -> Decimal | None:
-    """Add what is known; None where there is something and none of it is known."""
-    known = [row[key] for row in rows if row[key] is not None]
-    return sum(known, Decimal(0)) if known or not rows else None

@@ -118,6 +118,17 @@ class Api:
         if self._client is not None:
             self._client.close()
 
+    def client(self) -> httpx.Client:
+        """Return a client of the server that is let in as we are, for services behind its proxy. The caller closes it."""
+        return httpx.Client(
+            headers=self._headers("application/json"),
+            verify=_tls(self.access),
+            timeout=self.timeout,
+            follow_redirects=False,
+            proxy=self.access.proxy,
+            trust_env=False,
+        )
+
     def server_now(self) -> datetime:
         """Return the moment by the API server's clock."""
         return self.now() + self.offset
