@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, str, str, int]] = {
 }  # fmt: skip
 # Verbs that need more than a bill, each with the tests that check what it prints.
 BESIDE = {
+    "admission serve": "surfaces/test_admission_server.py",
     "blast-radius": "surfaces/test_blast_radius_page.py",
     "check": "surfaces/test_check.py",
     "compare-hardware": "surfaces/test_compare_hardware.py",

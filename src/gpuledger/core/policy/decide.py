@@ -306,7 +306,7 @@ def _draw(
 
 
 def _budget(draw: Draw | None, price: Estimate) -> Iterator[Reason]:
-    if draw is None or draw.left is None:
+    if draw is None:
         return
     budget, needs, left = draw.budget, draw.needs, draw.left
     mild = budget.on_exceed == "warn"
@@ -317,13 +317,21 @@ def _budget(draw: Draw | None, price: Estimate) -> Iterator[Reason]:
             "Set a deadline.",
             only_warns=mild,
         )
-    elif needs > left:
-        yield Reason(
-            budget.name,
-            f"budget {budget.name} has {_text(left)} USD left, this needs {_text(needs)} USD",
-            f"Ask {budget.owner}, or wait for the next {budget.period}.",
-            only_warns=mild,
-        )
+    elif left is not None and needs > left:
+        yield overdrawn(draw)
+
+
+def overdrawn(draw: Draw) -> Reason:
+    """Return the refusal of a budget that has less left than is needed: its name, owner, remainder and reset."""
+    budget = draw.budget
+    left = "an unknown amount" if draw.left is None else f"{_text(draw.left)} USD"
+    needs = "an unknown amount" if draw.needs is None else f"{_text(draw.needs)} USD"
+    return Reason(
+        budget.name,
+        f"budget {budget.name} has {left} left, this needs {needs}",
+        f"Ask {budget.owner}, or wait for the next {budget.period}.",
+        only_warns=budget.on_exceed == "warn",
+    )
 
 
 def _named_budget(policy: Policy, values: Mapping[str, str], submission: Submission) -> Iterator[Reason]:
