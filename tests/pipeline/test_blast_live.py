@@ -216,6 +216,19 @@ def test_pools_of_two_sources_may_be_the_same_gpus(
 
 
 @pytest.mark.server
+def test_nodes_that_are_full_make_no_pool_if_they_may_grow(tmp_path: Path) -> None:
+    with FakeApiServer(groups=GROUPS | KINDS).running() as server:
+        path = cluster(tmp_path, server)
+        server.put("nodepools", {"metadata": {"name": "a10"}, "spec": {"limits": {"nvidia.com/gpu": "3"}}})
+        server.put("pods", live_pod("iron", t(0), gpus=4, node="n2", runs=[(t(0), None)]))
+        found = blast("--kube", "--detect", "1h", KUBECONFIG=path)
+    # Those of iron stay: whoever holds them may end before a mistake does.
+    assert [(row["pool"], row["gpus"]) for row in found.document["rows"]] == [("prod ml on iron", 4)]
+    assert told(found) == [("blast-radius-no-headroom", "info")]
+    assert "all 3 GPUs of a10 are held" in found.document["diagnostics"][0]["message"]
+
+
+@pytest.mark.server
 def test_what_nothing_limits_in_a_cluster_is_a_warning_and_not_zero(tmp_path: Path) -> None:
     with FakeApiServer(groups=GROUPS | KINDS, forbidden=frozenset({"resourcequotas"})).running() as server:
         path = cluster(tmp_path, server)

@@ -294,6 +294,8 @@ def test_many_draws_are_shown_at_once_from_some_and_then_from_all(browser: Brows
         assert_shown(browser, answer(*changed))
         serving.shutdown()
     assert browser.complaints == []
+    own = ("file:", "data:", "about:", "blob:", f"http://127.0.0.1:{serving.server_address[1]}/")
+    assert [address for address in browser.requests if not address.startswith(own)] == []
 
 
 def test_the_page_is_quick(browser: Browser, tmp_path: Path) -> None:

@@ -44,8 +44,10 @@ class Hardware:
 
     @property
     def room(self) -> int | None:
-        """Cards that can be taken on top of those that are held now."""
-        return None if self.most is None else max(self.most - self.held, 0)
+        """Cards that can be taken: new ones on top of those held now, or any of nodes that stay, whose jobs may end."""
+        if self.most is None or not self.grows:
+            return self.most
+        return max(self.most - self.held, 0)
 
 
 @dataclass(frozen=True, slots=True)

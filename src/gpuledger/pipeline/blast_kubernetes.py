@@ -55,6 +55,12 @@ def limits(live: Live, found: Found) -> None:
         )
         return
     priced = sorted(((one, *_price(one, live)) for one in hardware), key=lambda one: -(one[1] or -1))
+    for one in hardware:
+        if one.room == 0:
+            found.tell(
+                "blast-radius-no-headroom", "info", source,
+                f"all {one.held} GPUs of {one.name} are held, and no more can come: {one.why}", "",
+            )  # fmt: skip
     for start in kube_limits.starts(kube_limits.doors(seen), [one for one, _, _ in priced]):
         price, basis = next((price, basis) for one, price, basis in priced if one is start.hardware)
         _add(start, price, basis, cluster, found)
@@ -98,7 +104,10 @@ def _add(start: Start, price: Decimal | None, basis: str, cluster: str, found: F
     if start.room is not None:
         key = "autoscaler_max" if one.grows else "obtainable"
         values[key] = str(start.room)
-        origins[key] = f"{source}: {one.why}; {one.held} held now, {start.room} not counted with a pool above"
+        rest = "" if one.grows else ", whose jobs may end before a mistake does"
+        origins[key] = (
+            f"{source}: {one.why}; {one.held} held now{rest}, {start.room} not counted with a pool above"
+        )
     found.written.append(Written(values, origins))
 
 
