@@ -2,24 +2,26 @@
 
 import re
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context, tell
+from gpuledger.surfaces.cli._zombies_text import footer, slack_text, table_rows
 
 if TYPE_CHECKING:
+    from gpuledger.pipeline.zombie_rates import Rates
     from gpuledger.pipeline.zombies import Inputs, Scan, Settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=90)
-_SHOWN = ("gpu", "node", "gpu_model", "state", "usd_per_hour", "wasted_usd")
-_SHORT = 12
-_SLACK_ROWS = 20
 
 
 @click.command(name="zombies", short_help="Find GPUs that burn money for nothing. Needs no ledger.")
@@ -46,6 +48,26 @@ _SLACK_ROWS = 20
     "--dcgm", multiple=True, metavar="URL|FILE", help="A DCGM exporter's metrics page (repeatable)."
 )
 @click.option(
+    "--aws",
+    multiple=True,
+    is_flag=False,
+    flag_value="",
+    metavar="[PROFILE][/REGION]",
+    help="Ask AWS for EC2 instances, SageMaker endpoints and notebooks (repeatable).",
+)
+@click.option(
+    "--serving",
+    multiple=True,
+    metavar="[POD=]URL|FILE",
+    help="A model server's metrics page: what served is a warm replica (repeatable).",
+)
+@click.option(
+    "--progress",
+    multiple=True,
+    metavar="METRIC",
+    help="A counter of Prometheus that moves while jobs get on, such as of steps (repeatable).",
+)
+@click.option(
     "--min-idle", default="15m", show_default=True, metavar="TIME", help="How long a card has to be idle."
 )
 @click.option(
@@ -60,7 +82,9 @@ _SLACK_ROWS = 20
 )
 @click.option("--at", metavar="TIME", help="Look back from this moment (RFC 3339) instead of now.")
 @click.option(
-    "--price", metavar="USD_PER_GPU_HOUR", help="What a card costs (default: dated public list prices)."
+    "--price",
+    metavar="USD_PER_GPU_HOUR",
+    help="What a card costs (default: the ledger's bills if there is one, else dated list prices).",
 )
 @click.option("--match", multiple=True, metavar="LABEL=VALUE", help="Only such series of Prometheus.")
 @click.option(
@@ -70,6 +94,10 @@ _SLACK_ROWS = 20
 @click.option("--history", is_flag=True, help="Show idle runs of the whole look-back (Prometheus only).")
 @click.option("--watch", type=click.IntRange(min=1), metavar="SECONDS", help="Look again and again.")
 @click.option("--slack", is_flag=True, help="Print a text for a Slack message.")
+@click.option("--apply", is_flag=True, help="Run the commands of verdicts, each after a y of yours.")
+@click.option("--yes", multiple=True, metavar="GPU", help="With --apply: y to this card's row (repeatable).")
+@click.option("--dry-run", is_flag=True, help="Say what --apply would run, and run nothing.")
+@click.option("--apply-log", metavar="FILE", help="Where --apply logs. [default: state folder]")
 @pass_context
 @click.pass_context
 def command(
@@ -81,6 +109,9 @@ def command(
     nvidia_smi: str | None,
     amd_smi: str | None,
     dcgm: tuple[str, ...],
+    aws: tuple[str, ...],
+    serving: tuple[str, ...],
+    progress: tuple[str, ...],
     min_idle: str,
     idle_at_most: str,
     look_back: str,
@@ -92,34 +123,81 @@ def command(
     history: bool,
     watch: int | None,
     slack: bool,
+    apply: bool,
+    yes: tuple[str, ...],
+    dry_run: bool,
+    apply_log: str | None,
 ) -> None:
     """Find GPUs that are paid and do nothing: unallocated, held-idle, orphan or stalled, dearest first.
 
-    Without inputs it looks for nvidia-smi, amd-smi, rocm-smi, a kubeconfig, Slurm and PROMETHEUS_URL, and says what it
-    found. One look names candidates only; verdicts need a look-back (Prometheus, or --watch). Prometheus is let in by
-    PROMETHEUS_TOKEN, or PROMETHEUS_USERNAME and PROMETHEUS_PASSWORD. Nothing is changed anywhere: the commands that
-    reclaim a card are printed, for you to run.
+    Without inputs it looks for nvidia-smi, amd-smi, rocm-smi, a kubeconfig, Slurm, PROMETHEUS_URL and AWS keys, and
+    says what it found. One look names candidates only; verdicts need a look-back (Prometheus, CloudWatch, or --watch).
+    Prometheus is let in by PROMETHEUS_TOKEN, or PROMETHEUS_USERNAME and PROMETHEUS_PASSWORD.
+
+    Nothing is changed anywhere: the commands that reclaim a card are printed. With --apply each verdict's command is
+    run after you typed y to its row, and logged.
 
     Exit codes: 0 nothing idle, 1 verdicts (or --fail-over exceeded), 3 nobody could tell.
     """
     from gpuledger.pipeline import zombies
 
-    settings = _settings(min_idle, idle_at_most, look_back, at, price, match, show_all)
+    if watch is not None and (apply or dry_run):
+        raise UsageError(
+            "--watch and --apply don't go together", where="--apply", hint="Watch first, then apply."
+        )
+    if yes and not apply:
+        raise UsageError("--yes is a y to --apply", where="--yes", hint="Add --apply, or leave it out.")
+    settings = replace(
+        _settings(min_idle, idle_at_most, look_back, at, price, match, show_all),
+        progress=_metrics(progress),
+        rates=_rates(context),
+    )
     limit = None if fail_over is None else _amount(fail_over, "--fail-over")
-    inputs = zombies.Inputs(prometheus_url, kube, slurm, nvidia_smi, amd_smi, dcgm)
+    inputs = zombies.Inputs(prometheus_url, kube, slurm, nvidia_smi, amd_smi, dcgm, aws, serving)
     notes: list[Diagnostic] = []
     asked = bool(inputs)
     if not asked:
         inputs, notes = zombies.detect(settings.environ)
+        inputs = replace(inputs, serving=serving)
     if history:
         ctx.exit(_history(context, inputs, settings))
     memory = zombies.Memory()
+
+    def look() -> "Scan":
+        return zombies.scan(inputs, settings, memory=memory, progress=context.progress(), notes=notes)
+
     while True:
-        found = zombies.scan(inputs, settings, memory=memory, progress=context.progress(), notes=notes)
+        found = look()
         _print(context, found, slack=slack)
+        if apply or dry_run:
+            from gpuledger.surfaces.cli._zombies_apply import Choice, applied
+
+            choice = Choice(yes, dry_run, apply_log)
+            ctx.exit(applied(found, inputs, settings, choice, look))
         if watch is None:
             ctx.exit(_code(found, limit, asked=asked))
         time.sleep(watch)
+
+
+def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", name):
+            raise UsageError(
+                f"{name!r} is no metric's name", where="--progress", hint="Such as train_steps_total."
+            )
+    return names
+
+
+def _rates(context: Context) -> "Callable[[], tuple[Rates | None, list[Diagnostic]]] | None":
+    """Return how to read the ledger's rates, None where there is no ledger: it is looked for without starting an engine."""
+    from gpuledger.pipeline.zombie_rates import is_there, rates_of
+
+    location = context.location
+    if location is None and (context.config_path or Path("gpuledger.toml").is_file()):
+        location = context.config.ledger.location
+    if not is_there(location or "ledger"):
+        return None
+    return lambda: rates_of(context.ledger())
 
 
 def _code(found: "Scan", limit: Decimal | None, *, asked: bool) -> int:
@@ -153,49 +231,9 @@ def _print(context: Context, found: "Scan", *, slack: bool) -> None:
     if context.format != "table":
         context.emit("zombies", found.rows, totals=found.totals, diagnostics=diagnostics)
         return
-    rows = [
-        {
-            **{name: row[name] for name in _SHOWN},
-            "gpu": row["gpu"] if "#" in row["gpu"] or "/" in row["gpu"] else row["gpu"][:_SHORT],
-            "whose": " ".join(str(row[key]) for key in ("job", "owner") if row[key]) or None,
-            "evidence": row["evidence"],
-        }
-        for row in found.rows
-    ]
-    context.emit("zombies", rows, totals=found.totals, diagnostics=diagnostics)
-    commands = dict.fromkeys(row["reclaim"] for row in found.rows if row["reclaim"])
-    if commands:
-        click.echo("To reclaim, after a look at the evidence:")
-        for line in commands:
-            click.echo(f"  {line}")
-
-
-def slack_text(rows: list[dict[str, Any]], totals: dict[str, Any]) -> str:
-    """Write findings as Slack's mrkdwn. Names come from clusters: what has a meaning to Slack is escaped."""
-    cost = totals["usd_per_hour"]
-    price = "cost unknown" if cost is None else f"${cost:,.2f}/h"
-    if totals["zombies"] is None:
-        return "*GPU zombies: unknown*, no card's state could be told"
-    head = f"*{totals['zombies']} of {totals['gpus']} GPUs idle, {price}*"
-    head += f" ({totals['candidates']} candidates)" if totals["candidates"] else ""
-    head += f", {totals['unknown']} unknown" if totals["unknown"] else ""
-    lines = [head]
-    zombies = [row for row in rows if row["verdict"] or row["candidate"]]
-    for row in zombies[:_SLACK_ROWS]:
-        cost = row["usd_per_hour"]
-        price = "unpriced" if cost is None else f"${cost:,.2f}/h"
-        whose = " ".join(str(row[key]) for key in ("job", "owner") if row[key])
-        lines.append(_escaped(f"• {row['state']} {row['gpu']} {whose} {price}: {row['evidence']}"))
-        if row["reclaim"]:
-            lines.append(f"  `{_escaped(row['reclaim']).replace('`', '')}`")
-    if len(zombies) > _SLACK_ROWS:
-        lines.append(f"and {len(zombies) - _SLACK_ROWS} more")
-    return "\n".join(lines)
-
-
-def _escaped(text: str) -> str:
-    plain = "".join(" " if ord(letter) < ord(" ") else letter for letter in text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    context.emit("zombies", table_rows(found.rows), totals=found.totals, diagnostics=diagnostics)
+    for line in footer(found.rows):
+        click.echo(line)
 
 
 def _history(context: Context, inputs: "Inputs", settings: "Settings") -> int:
