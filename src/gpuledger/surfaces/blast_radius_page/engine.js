@@ -283,16 +283,10 @@ const BlastRadius = (() => {
     } else {
       found = new Float64Array(count);
       const [u, p, t] = [units, price, ends].map((part) => spread(part, count));
-      if (most(units) * most(price) * most(ends) < 2 ** 50) { // then one division is exact
-        for (let i = 0; i < count; i += 1) {
-          const cost = Math.floor((u[i] * p[i] * t[i] + HOUR / 2) / HOUR);
-          found[i] = cost < lease ? cost : lease;
-        }
-      } else {
-        for (let i = 0; i < count; i += 1) {
-          const cost = costOf(u[i], p[i], t[i]);
-          found[i] = cost < lease ? cost : lease;
-        }
+      const small = most(units) * most(price) * most(ends) < 2 ** 50; // then one division is exact
+      for (let i = 0; i < count; i += 1) {
+        const cost = small ? Math.floor((u[i] * p[i] * t[i] + HOUR / 2) / HOUR) : costOf(u[i], p[i], t[i]);
+        found[i] = cost < lease ? cost : lease;
       }
     }
     const extra = [
@@ -336,11 +330,7 @@ const BlastRadius = (() => {
     };
     return { p50: rank(50), p90: rank(90), p99: rank(99) };
   };
-  const constant = (pool) => {
-    const inputs = {};
-    for (const [key, dist] of Object.entries(pool.inputs)) inputs[key] = highest(dist);
-    return inputs;
-  };
+  const constant = (pool) => Object.fromEntries(Object.entries(pool.inputs).map(([key, dist]) => [key, highest(dist)]));
   // `key` says all that a pool's columns depend on; one whose inputs are at their worst is no draw.
   const described = (pool, stream, count) => [stream, count, pool.kind, pool.per_unit, pool.idle, pool.lease_usd, JSON.stringify(pool.inputs)].join("\n");
   const highestOf = (pool) => ({ pool, columns: constant(pool), key: `highest\n${described(pool, "", 1)}` });
