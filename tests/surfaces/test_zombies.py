@@ -158,10 +158,29 @@ def test_slack_text_is_escaped(tmp_path: Path) -> None:
     assert "<!channel>" not in run.out
 
 
-def test_the_table_says_whose_and_how_to_reclaim(smi: Path) -> None:
-    run = zombies("--nvidia-smi", smi, form="table")
-    assert "held-idle" in run.out
-    assert "To reclaim, after a look at the evidence:\n  kill 4711\n" in run.out
+def test_blocks_for_people_fit_80_columns(smi: Path) -> None:
+    run = zombies("--nvidia-smi", smi, "--price", "2.5", form="table", COLUMNS="80")
+    assert run.out.startswith("2 of 4 GPUs idle, $5.00/h (2 candidates, 1 busy, 1 unknown)\n")
+    assert (
+        "held-idle?   GPU-idle  $2.50/h, A100\n    engine ≤ 0 %, one look only, 39.1 GiB resident" in run.out
+    )
+    assert "    $ kill 4711\n" in run.out
+    assert "Prices per card: typed." in run.out
+    assert max(map(len, run.out.splitlines())) <= 80
+
+
+def test_cards_of_one_job_are_one_block(tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    page.write_text(
+        "".join(
+            f'DCGM_FI_DEV_GPU_UTIL{{gpu="{gpu}",UUID="GPU-aaaaaaaa-{gpu}",modelName="Tesla T4",Hostname="n1",'
+            'namespace="ml",pod="train-0"} 0\n'
+            for gpu in range(4)
+        )
+    )
+    run = zombies("--dcgm", page, "--price", "1", form="table", COLUMNS="80")
+    assert "GPU-aaaaaaaa-0 and 3 more  $4.00/h, 4 × T4, on n1\n    ml: train-0\n" in run.out
+    assert run.out.count("kubectl -n ml delete pod train-0") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Running a row's own command to give its card back: one confirmation per row, an argument vector, a line in a log.
 
 Only verdicts without a guard can be applied, and only where what was looked at is what the command changes: pods that
-the Kubernetes API named, Slurm jobs that Slurm named, machines of an AWS account that was asked, processes that
-nvidia-smi saw on this machine. What is older than a minute is looked at again before anything is done about it.
+the Kubernetes API named, Slurm jobs that Slurm named, machines of an AWS account that was asked. Processes are never
+killed from here. What is older than a minute is looked at again before anything is done about it.
 """
 
 import getpass
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gpuledger.errors import ConfigError, UsageError
-from gpuledger.pipeline.zombie_find import RUN, Inputs
+from gpuledger.pipeline.zombie_find import Inputs
 
 _TIMEOUT: Final = 120.0
 STALE: Final = 60.0
@@ -44,9 +44,6 @@ def eligible(row: Row, inputs: Inputs) -> str | None:
     if row["guard"] is not None or not row["verdict"]:
         return "only verdicts are applied, not candidates, unknown or guarded cards"
     program = shlex.split(row["reclaim"])[0]
-    if program == "kill":
-        here = inputs.nvidia_smi == RUN and row["node"] == socket.gethostname()
-        return None if here else "its processes are not of this machine"
     needs = {
         "kubectl": (inputs.kube, "--kube", "kubectl's cluster"),
         "scancel": (inputs.slurm, "--slurm", "Slurm's cluster"),
@@ -54,7 +51,7 @@ def eligible(row: Row, inputs: Inputs) -> str | None:
         "aws": (bool(inputs.aws), "--aws", "the account"),
     }
     if program not in needs:
-        return f"{program} isn't a command that is run from here"
+        return f"{program} is for you to run: look at the process first"
     asked, option, what = needs[program]
     return None if asked else f"add {option}: it has to be sure that {what} is the one that was looked at"
 

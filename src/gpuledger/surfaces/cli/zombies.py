@@ -1,6 +1,7 @@
 """`gpuledger zombies`: which GPUs burn money for nothing, from whatever is at hand."""
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import click
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context, tell
-from gpuledger.surfaces.cli._zombies_text import footer, slack_text, table_rows
+from gpuledger.surfaces.cli._zombies_text import report, slack_text
 
 if TYPE_CHECKING:
     from gpuledger.pipeline.zombie_rates import Rates
@@ -168,7 +169,7 @@ def command(
 
     while True:
         found = look()
-        _print(context, found, slack=slack)
+        _print(context, found, slack=slack, everything=show_all)
         if apply or dry_run:
             from gpuledger.surfaces.cli._zombies_apply import Choice, applied
 
@@ -211,7 +212,7 @@ def _code(found: "Scan", limit: Decimal | None, *, asked: bool) -> int:
     return 3 if not found.seen or (asked and found.failed) else 0
 
 
-def _print(context: Context, found: "Scan", *, slack: bool) -> None:
+def _print(context: Context, found: "Scan", *, slack: bool, everything: bool) -> None:
     diagnostics = list(found.diagnostics)
     if not found.seen:
         diagnostics.append(
@@ -231,9 +232,11 @@ def _print(context: Context, found: "Scan", *, slack: bool) -> None:
     if context.format != "table":
         context.emit("zombies", found.rows, totals=found.totals, diagnostics=diagnostics)
         return
-    context.emit("zombies", table_rows(found.rows), totals=found.totals, diagnostics=diagnostics)
-    for line in footer(found.rows):
+    width = min(shutil.get_terminal_size((80, 24)).columns, 120)
+    for line in report(found.rows, found.totals, width, everything=everything):
         click.echo(line)
+    for told in diagnostics:
+        tell(told)
 
 
 def _history(context: Context, inputs: "Inputs", settings: "Settings") -> int:
