@@ -152,7 +152,9 @@ def is_system_key(key: str) -> bool:
     return _SYSTEM.match(key) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    frozen=True, slots=True, eq=False
+)  # one per configuration: told apart as such, and quick to look up
 class TagAliases:
     """Aliases per canonical name in order of precedence, normalised, and the prefixes that keys may have."""
 

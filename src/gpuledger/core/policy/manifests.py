@@ -12,7 +12,7 @@ from typing import Final
 from gpuledger.core.policy.model import Default
 from gpuledger.core.policy.submission import Cards, Submission
 from gpuledger.core.usage import Evidence
-from gpuledger.core.workload.attribution import DIMENSIONS, PREFIX, REQUESTED_BY, dimensions
+from gpuledger.core.workload.attribution import DIMENSIONS, PREFIX, REQUESTED_BY, dimensions, said
 from gpuledger.core.workload.fields import (
     Json,
     annotations,
@@ -57,6 +57,7 @@ _DEADLINE_OF: Final = {
     ),
 }
 _INSTANCE_TYPES: Final = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")
+_Place = tuple[str | None, str | None, str | None]  # model, instance type, region
 _REGION: Final = "topology.kubernetes.io/region"
 
 
@@ -79,7 +80,6 @@ def submission_of(
         return None
     space = namespace(obj) or default_namespace
     own = kind(obj)
-    said = _said(obj)
     return Submission(
         plane="kubernetes",
         kind=own,
@@ -90,7 +90,7 @@ def submission_of(
         most_gpus=size.most_gpus,
         hours=deadline_hours(obj),
         serves=own in _SERVES and not (own == "Service" and group(obj) != "serving.knative.dev"),
-        said=said,
+        said=_said(obj),
         offered=_offered(obj, own_namespace, submitter),
         before=None if before is None else {name: one.value for name, one in _said(before).items()},
         fields={
@@ -107,7 +107,11 @@ def label_of(dimension: str) -> str:
 
 
 def _said(obj: Json) -> dict[str, Evidence]:
-    return {name: one for name, one in dimensions((obj,)).items() if one.rank <= _SAID_ITSELF}
+    found: dict[str, Evidence] = {}
+    for name, one in said((obj,)):
+        if name not in found or one.rank < found[name].rank:
+            found[name] = one
+    return found
 
 
 def _offered(
@@ -131,11 +135,17 @@ def _cards(obj: Json, size: JobSize, objects: Objects | None) -> tuple[Cards, ..
     """Return the cards by where their pods may run; one entry without a model where pods of several share a claim."""
     if not size.resources and size.complete:
         return ()
-    by_place: dict[tuple[str | None, str | None, str | None], list[int]] = {}
-    found = templates(obj, Finder(objects or Objects()))
-    for number, one in enumerate(found):
-        if size.pod_sets[number].request.devices:
-            by_place.setdefault(_place(mapping(one.template.get("spec"))), []).append(number)
+    by_place: dict[_Place, list[int]] = {}
+    selector: object = None
+    place: _Place = (None, None, None)
+    for number, one in enumerate(templates(obj, Finder(objects or Objects()))):
+        if not size.pod_sets[number].request.devices:
+            continue
+        spec = mapping(one.template.get("spec"))
+        wanted = (spec.get("nodeSelector"), spec.get("affinity"))
+        if wanted != selector:
+            selector, place = wanted, _place(spec)
+        by_place.setdefault(place, []).append(number)
     cards = [
         Cards(_only(size, numbers).gpus, model, instance_type, region)
         for (model, instance_type, region), numbers in by_place.items()
@@ -153,7 +163,7 @@ def _only(size: JobSize, numbers: list[int]) -> JobSize:
     return JobSize(size.kind, size.name, size.namespace, chosen, (), size.complete)
 
 
-def _place(spec: Json) -> tuple[str | None, str | None, str | None]:
+def _place(spec: Json) -> _Place:
     tags = selected_labels(spec)
     instance_type = next((tags[key] for key in _INSTANCE_TYPES if key in tags), None)
     known = gpu_type(instance_type) if instance_type else None

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final
 
 from gpuledger.core.tags import TagAliases, aliases, normalized
@@ -157,13 +158,7 @@ def candidates(
 ) -> Iterator[tuple[str, Evidence]]:
     """Yield every value that something says about a job, with its evidence; of one rank, the best comes first."""
     space = next((found for obj in objects if (found := namespace(obj))), None)
-    for obj in objects:
-        yield from _said(obj, "", (0, 1, 2), using.known)
-    for obj in objects:
-        for template in () if kind(obj) == "Pod" else templates(obj):
-            yield from _said(
-                {**template.template, "kind": f"{kind(obj)} template"}, "", (0, 1, 2), using.known
-            )
+    yield from said(objects, using.known)
     if own_namespace is not None:
         yield from _said(own_namespace, "namespace ", (3, 3, 3), using.known)
     for pattern, values in using.defaults.items():
@@ -183,6 +178,19 @@ def candidates(
             yield from _told(rule.to, f"rule {number}", 8, inferred=True)
 
 
+def said(objects: Sequence[Json], known: TagAliases = DEFAULT.known) -> Iterator[tuple[str, Evidence]]:
+    """Yield what a job's objects and their pod templates say themselves: labels and annotations, ranks 0 to 2."""
+    for obj in objects:
+        yield from _said(obj, "", (0, 1, 2), known)
+    for obj in objects:
+        before: object = None
+        for template in () if kind(obj) == "Pod" else templates(obj):
+            own = template.template.get("metadata")
+            if own and own != before:  # a job's templates mostly say the same
+                yield from _said({**template.template, "kind": f"{kind(obj)} template"}, "", (0, 1, 2), known)
+            before = own
+
+
 def containers(objects: Iterable[Json]) -> list[Json]:
     """Return the containers of a job: of its templates, or of its pod."""
     return [
@@ -199,24 +207,26 @@ def _said(
     """Yield what labels and annotations of one object say; `ranks` are for our label, another label, an annotation."""
     where = f"{kind(obj)} {name(obj)}".strip()
     own, others, annotated = ranks
-    for tags, sort, rank in ((labels(obj), "label", own), (annotations(obj), "annotation", own)):
-        for dimension, spellings in _OWN.items():
+    labelled, noted = labels(obj), annotations(obj)
+    for tags, sort, rank in ((labelled, "label", own), (noted, "annotation", own)):
+        for dimension, spellings in _OWN.items() if tags else ():
             for spelling in spellings:
                 if value := _value(dimension, tags.get(PREFIX + spelling)):
                     yield dimension, Evidence(value, f"{place}{sort} {PREFIX}{spelling} of {where}", rank)
-    for tags, sort, rank in ((labels(obj), "label", others), (annotations(obj), "annotation", annotated)):
+    for tags, sort, rank in ((labelled, "label", others), (noted, "annotation", annotated)):
         plain = [
             key
             for key in tags
             if key not in _QUEUES and key not in _SUBMITTERS and not key.startswith(PREFIX)
         ]
-        for dimension, keys in _keys(plain, known).items():
+        for dimension, keys in _keys(tuple(plain), known).items() if plain else ():
             for key in keys:
                 if value := _value(dimension, tags[key]):
                     yield dimension, Evidence(value, f"{place}{sort} {key} of {where}", rank)
 
 
-def _keys(plain: list[str], known: TagAliases) -> dict[str, tuple[str, ...]]:
+@lru_cache(maxsize=4096)
+def _keys(plain: tuple[str, ...], known: TagAliases) -> dict[str, tuple[str, ...]]:
     """Return the keys that spell a dimension, best first."""
     more = TagAliases(_BESIDE_TAGS, known.prefixes).resolve(plain)
     found = known.resolve(plain)

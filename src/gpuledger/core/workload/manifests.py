@@ -199,8 +199,11 @@ def job_size(
     claims = claims or Claims(objects)
     space = namespace(obj)
     sets, problems = [], list(finder.problems)
+    before, request = None, None
     for one in found:
-        request = pod_request(_placed(one.template, space), claims, cards)
+        if request is None or one.template != before:  # a job's templates are often the same
+            request = pod_request(_placed(one.template, space), claims, cards)
+        before = one.template
         problems += [f"{one.name}: {problem}" for problem in request.problems]
         sets.append(PodSet(one.name, one.pods, one.most, request))
     return JobSize(kind(obj), name(obj), space, tuple(sets), tuple(dict.fromkeys(problems)), finder.complete)

@@ -76,7 +76,8 @@ def run(webhook: Webhook, state: State, tls: Tls, host: str, port: int) -> None:
         f"{state.memory.policy.mode}; caBundle: {files.bundle}",
         err=True,
     )
-    asyncio.run(_serve(server, webhook, state, context, tls, listener))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(server, webhook, state, context, tls, listener))
 
 
 def _load(context: ssl.SSLContext, tls: Tls, state: State) -> certificates.Files:
