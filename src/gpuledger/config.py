@@ -70,8 +70,10 @@ class SourceSection(BaseModel):
 class TelemetrySection(SourceSection):
     """`[telemetry.NAME]`: what ran where. Keys beside these are the type's own settings (docs/telemetry.md)."""
 
-    type: str = Field(description="kubernetes, prometheus, slurm, dcgm, nvidia-smi, amd-smi or records")
-    path: str | None = Field(None, description="for records: folder or object store address of their files")
+    type: str = Field(
+        description="kubernetes, prometheus, slurm, dcgm, nvidia-smi, amd-smi, records, or one of docs/token-telemetry.md such as vllm"
+    )
+    path: str | None = Field(None, description="for types of files: folder or object store address of theirs")
 
 
 class TagsSection(Section):
