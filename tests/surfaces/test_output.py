@@ -43,8 +43,12 @@ CASES: dict[str, tuple[str, str, str, int]] = {
 }  # fmt: skip
 # Verbs that need more than a bill, each with the tests that check what it prints.
 BESIDE = {
+    "budgets": "surfaces/test_budgets.py",
+    "policy schema": "surfaces/test_budgets.py",
+    "policy snapshot": "surfaces/test_budgets.py",
     "admission serve": "surfaces/test_admission_server.py",
     "blast-radius": "surfaces/test_blast_radius_page.py",
+    "burst": "surfaces/test_burst.py",
     "check": "surfaces/test_check.py",
     "compare-hardware": "surfaces/test_compare_hardware.py",
     "commitments plan": "pipeline/test_commitments.py",

@@ -66,11 +66,8 @@ def parse(document: object, where: str) -> Policy:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of policy files."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "gpuledger policy",
-        **_adapter().json_schema(),
-    }
+    form = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter().json_schema()}
+    return form | {"title": "gpuledger policy"}
 
 
 @cache
