@@ -6,7 +6,7 @@ from gpuledger.core.savings import Row, number
 from gpuledger.core.savings_needs import REQUESTS
 
 TITLE = "Idle endpoint"
-FORMULA = "cost × share of hours without a request, in stretches of a day or more"
+FORMULA = "cost × share of hours without a request, in stretches of a day or more, or of all hours of an endpoint that nobody called"
 NEEDS = (REQUESTS,)
 CONFIDENCE = Decimal("0.85")
 RISK = "medium"
@@ -21,9 +21,12 @@ WITH hourly AS (
 ), run AS (
     SELECT *, sum(breaks) OVER (PARTITION BY job_id, deployment ORDER BY hour ROWS UNBOUNDED PRECEDING) AS run FROM marked
 ), long AS (
-    SELECT *, count(*) OVER (PARTITION BY job_id, deployment, run) AS length FROM run
+    SELECT
+        *, count(*) OVER (PARTITION BY job_id, deployment, run) AS length,
+        max(requests) OVER (PARTITION BY job_id, deployment) = 0 AND count(*) OVER (PARTITION BY job_id, deployment) >= 24 AS never
+    FROM run
 ), daily AS (
-    SELECT job_id, day, count(*) FILTER (requests = 0 AND length >= 24) AS idle, count(*) AS hours FROM long GROUP BY job_id, day
+    SELECT job_id, day, count(*) FILTER (requests = 0 AND (length >= 24 OR never)) AS idle, count(*) AS hours FROM long GROUP BY job_id, day
 )
 SELECT
     w.label AS scope, a.atom, d.idle / d.hours AS touched, d.idle / d.hours AS low, d.idle / d.hours AS high,
@@ -39,6 +42,6 @@ def tell(seen: Row) -> tuple[str, str]:
     """Say what was seen and what to do."""
     where = f"-n {seen['namespace']} " if seen["namespace"] else ""
     return (
-        f"no request in {number(seen['hours'])} hours, in stretches of a day or more",
+        f"no request in {number(seen['hours'])} hours, in stretches of a day or more or ever",
         f"Delete it or scale it to zero: kubectl {where}scale {str(seen['kind'] or '').lower()}/{seen['name']} --replicas=0",
     )

@@ -24,13 +24,14 @@ WITH hourly AS (
     SELECT
         *,
         count(*) OVER (PARTITION BY job_id, deployment, run) AS length,
-        max(requests) OVER (PARTITION BY job_id, deployment, hour(hour), isodow(hour) > 5) = 0 AS never
+        max(requests) OVER (PARTITION BY job_id, deployment, hour(hour), isodow(hour) > 5) = 0 AS never,
+        max(requests) OVER (PARTITION BY job_id, deployment) > 0 AS called
     FROM run
 ), daily AS (
     SELECT
-        job_id, day, count(*) AS hours, count(*) FILTER (requests = 0 AND length < 24) AS idle,
-        sum(greatest(0, 1 - {cold_start} / 3600.0 / length)) FILTER (requests = 0 AND length < 24) AS saved,
-        sum(greatest(0, 1 - {cold_start} / 3600.0 / length)) FILTER (requests = 0 AND length < 24 AND never) AS sure
+        job_id, day, count(*) AS hours, count(*) FILTER (requests = 0 AND length < 24 AND called) AS idle,
+        sum(greatest(0, 1 - {cold_start} / 3600.0 / length)) FILTER (requests = 0 AND length < 24 AND called) AS saved,
+        sum(greatest(0, 1 - {cold_start} / 3600.0 / length)) FILTER (requests = 0 AND length < 24 AND called AND never) AS sure
     FROM long
     GROUP BY job_id, day
 )
