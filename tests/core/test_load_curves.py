@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuledger.core import load_curves
@@ -21,6 +21,7 @@ def exact(saturated: float, half: float, loads: tuple[float, ...] = LOADS) -> li
 
 
 @given(st.floats(10, 1e5), st.floats(0.2, 200))
+@settings(deadline=None)
 def test_parameters_that_are_known_come_back(saturated: float, half: float) -> None:
     curve = load_curves.fit(exact(saturated, half))
     assert curve
@@ -115,6 +116,7 @@ measured = st.lists(
 
 
 @given(measured, st.floats(0.01, 5), st.floats(0.001, 1), st.floats(1, 2))
+@settings(deadline=None)
 def test_looser_limits_never_lower_the_capacity(
     found: list[tuple[int, float, float, float]], ttft: float, tpot: float, looser: float
 ) -> None:
