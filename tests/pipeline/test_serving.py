@@ -11,10 +11,13 @@ import pytest
 from tests.telemetry.prometheus_server import START, Samples, at, serve
 
 from gpuledger.config import Config
+from gpuledger.core.telling import Block
 from gpuledger.core.usage_tables import columns_of
 from gpuledger.diagnostics import Diagnostic
+from gpuledger.errors import SourceError
 from gpuledger.pipeline.collect import collect
 from gpuledger.pipeline.ledger import Ledger
+from gpuledger.pipeline.serving import Reader
 
 IN, OUT, DONE = "vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:request_success_total"
 pytestmark = pytest.mark.server
@@ -158,3 +161,25 @@ def test_a_label_that_names_no_column_is_refused(url: str, tmp_path: Path) -> No
     ledger = Ledger(str(tmp_path / "l"), Config.model_validate({"telemetry": {"s": section}}))
     report = collect(ledger, ["s"], at(0), at(60), now=lambda: at(600))
     assert "no column that a label names" in report.diagnostics[0].message
+
+
+def test_what_was_told_before_a_failure_stays(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    ask = Reader._window
+
+    def failing(self: Reader, *given: Any) -> Block | None:  # noqa: ANN401 - passed on
+        asked.append(1)
+        if len(asked) == 3:
+            raise SourceError("gone", where="there", hint="Wait.")
+        return ask(self, *given)
+
+    monkeypatch.setattr(Reader, "_window", failing)
+    section = {"type": "vllm", "url": url, "cluster": "prod", "match": {"scene": "plain"}, "steps": 4}
+    ledger = Ledger(str(tmp_path / "l"), Config.model_validate({"telemetry": {"serving": section}}))
+    report = collect(ledger, ["serving"], at(0), at(60), now=lambda: at(600))
+    assert [one.code for one in report.diagnostics] == ["collect-failed"]
+    assert [row[0] for row in rows(ledger, '"end"')][-1] == START + timedelta(minutes=40)
+    collect(ledger, ["serving"], None, at(60), now=lambda: at(600))
+    assert sum(row[0] for row in rows(ledger, "output_tokens")) == walk([saw(m) for m in range(60)])

@@ -10,7 +10,7 @@ than `gap` the gain is a row of its own that covers the gap; means are unknown t
 says nothing yet. Samples that come sorted by series and time are read as they stream by, others are sorted first.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import timedelta
 from importlib.resources import files
 from typing import Final
@@ -69,17 +69,7 @@ class Downsampler:
         for statement in _TABLES.split(";"):
             if statement.strip():
                 con.execute(statement)
-        for number, engine in enumerate(engines):
-            for rule in rules(engine):
-                (only, unless) = (next(iter(chosen.items()), (None, None)) for chosen in (rule.metric.only, rule.metric.unless))  # fmt: skip
-                con.execute(
-                    "INSERT INTO series_rule VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        *(rule.name, number, engine.provider, rule.column, rule.part, rule.kind, rule.group),
-                        *(rule.rank, _scale(rule.metric.scale, rule.part), rule.metric.scale),
-                        *(only[0], list(only[1] or ()), unless[0], list(unless[1] or ()), list(engine.repeating)),
-                    ],
-                )  # fmt: skip
+        con.execute(f"INSERT INTO series_rule VALUES {', '.join(_rules(engines))}")
 
     @property
     def names(self) -> list[str]:
@@ -225,6 +215,33 @@ def _columns(told: Container[tuple[str, str]]) -> str:
     return ",\n        ".join(found)
 
 
+def _rules(engines: Sequence[Engine]) -> Iterator[str]:
+    """SQL of the rules' values: an insert for each of them would take longer than many a span."""
+    for number, engine in enumerate(engines):
+        for rule in rules(engine):
+            chosen = (
+                next(iter(found.items()), (None, ())) for found in (rule.metric.only, rule.metric.unless)
+            )
+            labels = [part for label, values in chosen for part in (_text(label), _texts(values))]
+            cells = [
+                *(
+                    _text(rule.name),
+                    str(number),
+                    _text(engine.provider),
+                    _text(rule.column),
+                    _text(rule.part),
+                ),
+                *(
+                    _text(rule.kind),
+                    str(rule.group),
+                    str(rule.rank),
+                    repr(_scale(rule.metric.scale, rule.part)),
+                ),
+                *(repr(rule.metric.scale), *labels, _texts(engine.repeating)),
+            ]
+            yield f"({', '.join(cells)})"
+
+
 def _scale(scale: float, part: str) -> float:
     """A histogram's observations have no unit; only their sum and, elsewhere, the bounds do."""
     return 1.0 if part in {"count", "bucket"} else scale
@@ -250,8 +267,12 @@ def _label(engine: Engine, name: str) -> str:
     return f"CASE {found} {cases} END"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def _text(value: str | None) -> str:
+    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+
+
+def _texts(values: Iterable[str]) -> str:
+    return f"[{', '.join(map(_text, values))}]::VARCHAR[]"
 
 
 def _sql(name: str) -> str:
