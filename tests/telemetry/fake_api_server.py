@@ -9,6 +9,7 @@ import json
 import ssl
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 Obj = dict[str, Any]
 
 CORE = {
+    "services": ("Service", True),
     "pods": ("Pod", True), "nodes": ("Node", False), "namespaces": ("Namespace", False),
     "resourcequotas": ("ResourceQuota", True), "configmaps": ("ConfigMap", True),
 }  # fmt: skip
@@ -38,7 +40,7 @@ class FakeApiServer:
     """State and behaviour. `token` and `forbidden` (plural names) are checked; the other fields make it misbehave.
 
     `failures` maps a path to statuses that it answers first, one by one (0 breaks the connection, 1 is silent for a second first). `expire_continue`
-    lets that many continued pages expire. `clock` is added to the Date it tells. `requests` are those it got.
+    lets that many continued pages expire. `proxied` has addresses by the path of a service's proxy. `clock` is added to the Date it tells. `requests` are those it got.
     """
 
     token: str | None = None
@@ -57,6 +59,7 @@ class FakeApiServer:
     events: list[tuple[int, str, str, Obj]] = field(default_factory=list)
     url: str = ""
     broken_lines: list[str] = field(default_factory=list)
+    proxied: dict[str, str] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _stopping: bool = False
 
@@ -148,6 +151,10 @@ class FakeApiServer:
             self._route(request, parts.path, params)
 
     def _route(self, request: BaseHTTPRequestHandler, path: str, params: dict[str, str]) -> None:
+        for proxy, url in self.proxied.items():
+            if path.startswith(proxy):
+                _forward(request, f"{url}{path.removeprefix(proxy)}?{urlsplit(request.path).query}")
+                return
         if path == "/apis":
             versions = {found: found.partition("/")[0] for found in self.groups}
             groups = [
@@ -264,6 +271,15 @@ class FakeApiServer:
                         "object": {"kind": kind, "metadata": {"resourceVersion": str(seen)}},
                     },
                 )
+
+
+def _forward(request: BaseHTTPRequestHandler, url: str) -> None:
+    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - a test's own server
+        body = answer.read()
+    request.send_response(answer.status)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
 
 
 def _send(request: BaseHTTPRequestHandler, status: int, body: Obj) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _RATES = """
 WITH used AS (
-    SELECT ResourceId, lower(x_InstanceType) AS type, RegionId AS region, x_GpuModel AS model,
+    SELECT ResourceId, lower(coalesce(x_InstanceType, json_extract_string(SkuPriceDetails, '$.InstanceType'))) AS type, RegionId AS region, x_GpuModel AS model,
            PricingCategory = 'Dynamic' AS spot, EffectiveCost AS cost, x_GpuHours AS hours, ChargePeriodStart AS day
     FROM cost_and_usage
     WHERE ChargeCategory = 'Usage' AND x_CostStatus = 'Final' AND BillingCurrency = 'USD'
