@@ -38,7 +38,7 @@ class Cluster:
 
     def serving(self) -> Serving:
         """Return what counters tell. A counter that is younger than the look-back counts from its start."""
-        back = _seconds(self.reader.look_back)
+        back, early = _seconds(self.reader.look_back), _seconds(self.reader.look_back - timedelta(minutes=5))
         requests: dict[Place, Decimal] = defaultdict(Decimal)
         for metric in REQUESTS:
             one = self.reader.selector(metric)
@@ -47,7 +47,7 @@ class Cluster:
                 requests[place] += value
             if grown or metric == REQUESTS[0]:
                 # `increase` doesn't see what came before the first scrape.
-                for place, value in self._by_pod(f"{one} unless {one} offset {back}").items():
+                for place, value in self._by_pod(f"{one} unless {one} offset {early}").items():
                     requests[place] = max(requests[place], value)
         still: dict[Place, Progress] = {}
         for metric in (*PROGRESS, *self.progress):
