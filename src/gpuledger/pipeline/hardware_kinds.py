@@ -74,7 +74,7 @@ def prepare(name: str, points: dict[str, list[Measured]], prices: Prices, need: 
     told = next(
         (one.usd_per_gpu_hour for some in points.values() for one in some if one.usd_per_gpu_hour), None
     )
-    kind = Candidate(name, points, prices.of(first.names, told), first.gpus)
+    kind = Candidate(name, points, prices.of(first.names, told, first.gpu_memory_gib), first.gpus)
     if kind.price is None:
         kind.why.append("no price is known: give --price or --prices")
     if len({one.gpus for some in points.values() for one in some}) > 1:

@@ -34,7 +34,10 @@ def at_interactivity(points: Sequence[Measured], prices: Prices, basis: str, wan
             (float(one.interactivity), float(speed / one.gpus))
             for one in some if one.interactivity is not None and (speed := one.tok_s[basis])
         ]  # fmt: skip
-        price, front = prices.of([name, *some[0].names], some[0].usd_per_gpu_hour), hardware.front(measured)
+        price, front = (
+            prices.of([name, *some[0].names], some[0].usd_per_gpu_hour, some[0].gpu_memory_gib),
+            hardware.front(measured),
+        )
         rate, note = None, "not comparable: no price" if price is None else ""
         if len(front) < 2 or not front[0][0] <= float(wanted) <= front[-1][0]:  # noqa: PLR2004
             seen = f"{front[0][0]:.4g} to {front[-1][0]:.4g}" if front else "nowhere"
@@ -83,7 +86,7 @@ def _point_notes(point: Measured, price: Price | None, basis: str) -> list[str]:
 
 
 def _priced(point: Measured, prices: Prices, basis: str) -> dict[str, Any]:
-    price = prices.of(point.names, point.usd_per_gpu_hour)
+    price = prices.of(point.names, point.usd_per_gpu_hour, point.gpu_memory_gib)
     speed = point.tok_s[basis] or None
     hourly = None if price is None else price.usd_per_gpu_hour * point.gpus
     cost = rate = None

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,7 +16,7 @@ from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError, UsageError
 from gpuledger.pipeline import load_points
 from gpuledger.pipeline.costs import Question, predicate
-from gpuledger.prices import accelerator, gpu_types, load_prices
+from gpuledger.prices import accelerator, cards
 
 COLUMNS: Final = (
     "hardware", "gpu_model", "gpus", "usd_per_gpu_hour", "usd_per_instance_hour", "cloud", "region", "instance_type", "as_of",
@@ -42,8 +41,10 @@ class Prices:
     filed: Mapping[str, Price] = field(default_factory=dict)
     billed: Mapping[str, Price] = field(default_factory=dict)
 
-    def of(self, names: Sequence[str], told: Decimal | None = None) -> Price | None:
-        """Return the price of a card of hardware by any of its names; `told` is what the load points say."""
+    def of(
+        self, names: Sequence[str], told: Decimal | None = None, memory_gib: Decimal | None = None
+    ) -> Price | None:
+        """Return the price of a card of hardware by any of its names; `told` and its memory are what the load points say."""
         keys = [*(name.casefold() for name in names), *(key(name) for name in names)]
         for name in keys:
             if name in self.typed:
@@ -56,8 +57,7 @@ class Prices:
         for name in keys:
             if name in self.billed:
                 return self.billed[name]
-        model = next((found.model for name in names if (found := accelerator(name))), None)
-        return lowest_list_price(model, self.day) if model else None
+        return _listed(names, memory_gib, self.day)
 
 
 def key(name: str) -> str:
@@ -116,7 +116,7 @@ def billed_prices(con: duckdb.Connection, window: Window) -> dict[str, Price]:
     """Return what an hour of a card came to on the ledger's bills: Σ EffectiveCost / Σ GPU hours, in USD only."""
     rows = con.execute(
         f"""SELECT x_GpuModel, sum(EffectiveCost), sum(x_GpuHours) FROM cost_and_usage
-        WHERE {predicate(Question(window=window))} AND ChargeCategory = 'Usage' AND x_GpuModel IS NOT NULL AND x_GpuHours > 0 AND BillingCurrency = 'USD'
+        WHERE {predicate(Question(window=window))} AND ChargeCategory = 'Usage' AND coalesce(CommitmentDiscountStatus, '') <> 'Unused' AND x_GpuModel IS NOT NULL AND x_GpuHours > 0 AND BillingCurrency = 'USD'
         GROUP BY 1 ORDER BY 1"""
     ).fetchall()
     return {
@@ -126,19 +126,11 @@ def billed_prices(con: duckdb.Connection, window: Window) -> dict[str, Price]:
     }
 
 
-def lowest_list_price(model: str, day: date) -> Price | None:
-    """Return the lowest on-demand list price of a whole card of a model that was known on a day."""
-    types = {one.instance_type: one for one in gpu_types() if one.gpu_model == model and one.gpu_count}
-    best: tuple[Fraction, str] | None = None
-    for point in load_prices():
-        known = types.get(point.instance_type)
-        if known is None or not known.gpu_count or known.gpu_count < 1 or known.cloud != point.cloud:
-            continue
-        if point.on_demand is None or point.as_of > day:
-            continue
-        price = Fraction(point.on_demand) / known.gpu_count
-        if best is None or price < best[0]:
-            best = price, f"lowest list price: {point.cloud} {point.instance_type} on demand, {point.as_of}"
-    if best is None:
+def _listed(names: Sequence[str], memory_gib: Decimal | None, day: date) -> Price | None:
+    """The lowest dated list price of the first name that is a known card, of its memory size where that is known."""
+    named = next((card for name in names if (card := accelerator(name))), None)
+    lowest = None if named is None else cards.lowest(named.model, memory_gib or named.memory_gib, day)
+    if lowest is None:
         return None
-    return Price((Decimal(best[0].numerator) / best[0].denominator).quantize(_MICRO), best[1], "list")
+    price = Decimal(lowest.usd_per_gpu_hour.numerator) / lowest.usd_per_gpu_hour.denominator
+    return Price(price.quantize(_MICRO), f"lowest list price: {lowest.basis}", "list")
