@@ -162,3 +162,25 @@ def test_the_job_of_a_pod_is_the_one_that_held_it_then(ledger: Ledger) -> None:
         ("p", 1, None),  # two at once: nobody can tell
         ("q", 1, None),
     ]
+
+
+def test_time_is_lost_by_causes_that_are_known(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    line = '{"run_id": "r", "start": "2026-11-02T23:00:00Z", "end": "2026-11-02T23:30:00Z", "lost_seconds": {"%s": 5}}\n'
+    (tmp_path / "in" / "training_interval.jsonl").write_text(line % "startup" + line % "coffee")
+    (dropped,) = ingest_records(ledger, str(tmp_path / "in")).diagnostics
+    assert "'coffee' is none of startup, data_loading" in dropped.message
+    assert rows(ledger, "SELECT lost_seconds FROM training_interval") == [({"startup": 5},)]
+
+
+def test_what_crosses_midnight_is_whole_and_of_the_day_in_which_it_ends(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "token_interval.jsonl").write_text(
+        '{"provider": "x", "start": "2026-11-02T23:58:00Z", "end": "2026-11-03T00:03:00Z", "output_tokens": 7}\n'
+        '{"provider": "x", "start": "2026-11-03T23:55:00Z", "end": "2026-11-04T00:00:00Z", "output_tokens": 5}\n'
+    )
+    assert not ingest_records(ledger, str(tmp_path / "in")).diagnostics
+    found = rows(ledger, "SELECT x_BillingPeriod, start, output_tokens FROM token_interval ORDER BY start")
+    assert found == [("2026-11-03", at(23 + 58 / 60), 7), ("2026-11-03", at(47 + 55 / 60), 5)]

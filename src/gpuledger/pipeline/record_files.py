@@ -205,11 +205,8 @@ def _problems(table: str, kinds: Mapping[str, str], types: Mapping[str, str]) ->
                 )
     for name in REQUIRED[table]:
         yield branch(f"{quoted(name)} IS NULL", "missing", name, "''")
-    for name, words in WORDS.get(table, {}).items():
-        if name in kinds:
-            yield branch(
-                f"{quoted(name)} NOT IN ({', '.join(map(duckdb.literal, words))})", "word", name, quoted(name)
-            )
+    for name, strange, shown in _strange_words(table, kinds):
+        yield branch(strange, "word", name, shown)
     for name, kind in kinds.items():
         least = "1" if name == "attempt" else "0"
         if kind in {QUANTITY, "BIGINT"} and not name.startswith("share_") and name not in SIGNED:
@@ -225,6 +222,19 @@ def _problems(table: str, kinds: Mapping[str, str], types: Mapping[str, str]) ->
             "OR share_numerator <= 0 OR share_numerator > share_denominator"
         )
         yield branch(wrong, "share", "share_numerator", "concat(share_numerator, '/', share_denominator)")
+
+
+def _strange_words(table: str, kinds: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield columns that take some words only, SQL that is true for another word, and SQL of that word."""
+    for name, words in WORDS.get(table, {}).items():
+        if name not in kinds:
+            continue
+        known = ", ".join(map(duckdb.literal, words))
+        if kinds[name] == QUANTITIES:
+            strange = f"list_filter(map_keys({quoted(name)}), lambda k: k NOT IN ({known}))"
+            yield name, f"len({strange}) > 0", f"{strange}[1]"
+        else:
+            yield name, f"{quoted(name)} NOT IN ({known})", quoted(name)
 
 
 _SAID: Final[Mapping[str, tuple[str, str]]] = {

@@ -22,6 +22,8 @@ from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError, UsageError
 from gpuledger.focus.schema import quoted
+from gpuledger.models import token_requests, training_steps
+from gpuledger.models import token_samples as token_samples_sql
 from gpuledger.models.token_samples import Downsampler
 from gpuledger.pipeline import record_files
 from gpuledger.pipeline.ingest import Report
@@ -73,10 +75,13 @@ def _reading(type_name: str) -> Reading | None:
     return _Rows(module) if isinstance(module, FileTelemetry) else None
 
 
-def _reader(*of: str | None) -> str:
-    """Change with the code that reads a kind of file."""
-    parts = [Path(path).read_bytes() for path in (__file__, *of) if path]
-    return sha256(b"\0".join(parts)).hexdigest()[:12]
+def _reader(module: object) -> str:
+    """Change with the code that reads a kind of file: the module, SQL beside it, and what makes intervals of its rows."""
+    own = Path(str(getattr(module, "__file__", __file__)))
+    files = [Path(__file__), own, *sorted(own.parent.glob(f"{own.stem}.*.sql"))]
+    for package in (token_samples_sql, token_requests, training_steps):
+        files += sorted(Path(str(package.__file__)).parent.glob("*.*"))
+    return sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def twice(con: duckdb.Connection, engines: Sequence[Engine], where: str) -> Iterator[Diagnostic]:
@@ -97,7 +102,7 @@ class _Samples:
     type = token_samples.TYPE
 
     def __init__(self) -> None:
-        self.reader = _reader(token_samples.__file__)
+        self.reader = _reader(token_samples)
 
     def files(self, tree: Tree) -> Mapping[str, Sequence[SourceFile]]:
         found = [file for file in tree.files if _kind(file.path)]
@@ -259,7 +264,7 @@ class _Pages:
 
     def __init__(self, type_name: str, engine: Engine) -> None:
         self.type, self.engine = type_name, engine
-        self.reader = _reader(registry.telemetry(type_name).__dict__.get("__file__"))
+        self.reader = _reader(registry.telemetry(type_name))
 
     def files(self, tree: Tree) -> Mapping[str, Sequence[SourceFile]]:
         found = [file for file in tree.files if file.path.lower().endswith(_PAGES)]
@@ -329,7 +334,7 @@ class _Rows:
 
     def __init__(self, module: FileTelemetry) -> None:
         self.type, self.module = module.TYPE, module
-        self.reader = _reader(str(getattr(module, "__file__", "")) or None)
+        self.reader = _reader(module)
 
     def files(self, tree: Tree) -> Mapping[str, Sequence[SourceFile]]:
         found = [file for file in tree.files if file.path.lower().endswith(tuple(self.module.SUFFIXES))]

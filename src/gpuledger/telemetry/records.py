@@ -8,6 +8,8 @@ buckets are JSON objects in text files, times are RFC 3339. Known to be missing:
 from collections.abc import Mapping
 from typing import Final
 
+from gpuledger.core.token_usage import LOSS_CAUSES
+
 TYPE: Final = "records"
 TITLE: Final = "Telemetry records: files of jobs, nodes, usage, tokens and training"
 
@@ -19,7 +21,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "token_interval": ("provider", "start", "end"),
     "training_interval": ("run_id", "start", "end"),
 }
-# Columns that take some words only.
+# Columns that take some words only; of a map its keys.
 WORDS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "usage_interval": {
         "resource": ("gpu", "cpu", "memory", "storage", "network"),
@@ -27,6 +29,7 @@ WORDS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "state": ("running", "held"),
     },
     "token_interval": {"role": ("prefill", "decode", "both")},
+    "training_interval": {"lost_seconds": LOSS_CAUSES},
 }
 # Columns of quantities that may be below zero.
 SIGNED: Final = frozenset({"loss"})

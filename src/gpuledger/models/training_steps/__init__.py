@@ -5,7 +5,7 @@ data_seconds (waiting for data within these), loss, saved (step of a checkpoint 
 load_seconds and startup_seconds. All but run_id and t may be null; quantities are decimals.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from importlib.resources import files
 from typing import Final
@@ -28,8 +28,3 @@ def typed(columns: Mapping[str, str], relation: str) -> str:
         f"CAST({columns.get(name, 'NULL')} AS {kind}) AS {name}" for name, kind in _TYPES.items()
     )
     return f"SELECT {listed} FROM {relation}"
-
-
-def columns() -> Iterable[str]:
-    """Names of an event's columns."""
-    return _TYPES
