@@ -131,20 +131,50 @@ def test_amd_cards(tmp_path: Path) -> None:
     assert (row["gpu"], row["gpu_model"], row["state"]) == ("0xabc", "MI300X", "unallocated")
 
 
+# Every DCGM page that is published beside the trace, and what its only card is doing by its own figures.
+PAGES = {"kops": ("L4", "unallocated", True), "t4_ericsson": ("T4", "busy", False)}
+
+
 @pytest.mark.shared
-def test_published_pages_of_exporters() -> None:
-    pages = [SHARED / f"dcgm-exporter/{name}.prom" for name in ("kops", "t4_ericsson")]
-    vllm = SHARED / "vllm/vllm_core.prom"
-    if not vllm.is_file():
+def test_every_published_page_of_an_exporter() -> None:
+    pages = {path.stem: path for path in (SHARED / "dcgm-exporter").glob("*.prom")}
+    if not pages:
         pytest.skip(f"no sample data: {SHARED} (GPULEDGER_SHARED)")
-    words = [word for page in (*pages, vllm) for word in ("--dcgm", page)]
-    run = zombies(*words, "--all")
-    assert {row["gpu_model"]: row["state"] for row in run.document["rows"]} == {
-        "L4": "unallocated",
-        "T4": "busy",
-    }
-    (told,) = run.document["diagnostics"]  # a model server's page has no card
-    assert "no DCGM metric" in told["message"]
+    assert set(pages) == set(PAGES)
+    for name, path in pages.items():
+        run = zombies("--dcgm", path, "--all")
+        (row,) = run.document["rows"]
+        assert (row["gpu_model"], row["state"], row["candidate"]) == PAGES[name]
+        assert run.document["diagnostics"] == []
+        assert run.code == 0
+
+
+@pytest.mark.shared
+def test_every_published_page_of_a_model_server(smi: Path) -> None:
+    pages = list((SHARED / "vllm").glob("*.prom"))
+    if not pages:
+        pytest.skip(f"no sample data: {SHARED} (GPULEDGER_SHARED)")
+    for path in pages:
+        # As an exporter's page it has no card, and that is said.
+        run = zombies("--dcgm", path)
+        assert "no DCGM metric" in run.document["diagnostics"][0]["message"]
+        assert run.code == 3
+        # As a server's page it makes the card with memory in use a warm replica: it has served one request.
+        run = zombies("--nvidia-smi", smi, "--serving", path)
+        rows = {row["gpu"]: row for row in run.document["rows"]}
+        assert rows["GPU-idle"]["guard"] == "warm replica: 1 request in the time looked back on"
+        assert (rows["GPU-idle"]["candidate"], rows["GPU-idle"]["reclaim"]) == (False, None)
+        assert rows["GPU-free"]["state"] == "unallocated"
+
+
+@pytest.mark.shared
+def test_published_pages_that_tell_nothing_of_cards_are_no_all_clear() -> None:
+    pages = list((SHARED / "kube-state-metrics").glob("*.prom"))
+    if not pages:
+        pytest.skip(f"no sample data: {SHARED} (GPULEDGER_SHARED)")
+    for path in pages:
+        run = zombies("--dcgm", path)
+        assert (run.code, run.document["totals"]["zombies"]) == (3, None)
 
 
 def test_slack_text_is_escaped(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gpuledger.core.exposition import Exposition, parse
-from gpuledger.core.zombies import Holding, Observation, Progress
+from gpuledger.core.zombies import RESIDENT_MIB, Holding, Observation, Progress
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import SourceError
 from gpuledger.pipeline.zombie_cluster import PROGRESS, REQUESTS
@@ -92,7 +92,7 @@ def applied(
             found.append(one)
         elif one.holdings:
             found.append(replace(one, holdings=tuple(told(held) for held in one.holdings)))
-        elif one.processes or (one.memory_used_mib or 0) > 0:
+        elif one.processes or (one.memory_used_mib or 0) > RESIDENT_MIB:
             # Nobody told who has the card; the server on this machine is one that may.
             server = Holding(job="model server", live=True, requests=requests, progress=progress)
             found.append(replace(one, holdings=(server,)))

@@ -37,6 +37,7 @@ __all__ = [
     "IDLE_STATES",
     "KEEP_UNTIL",
     "PROTECTED",
+    "RESIDENT_MIB",
     "Advice",
     "Finding",
     "History",
@@ -56,7 +57,7 @@ __all__ = [
     "reclaim",
 ]
 
-_RESIDENT_MIB: Final = Decimal(600)  # a driver and its contexts of no program take less
+RESIDENT_MIB: Final = Decimal(600)  # a driver and its contexts of no program take less
 
 
 def judge(observations: Iterable[Observation], limits: Limits | None = None) -> list[Finding]:
@@ -156,7 +157,7 @@ def _idle_state(one: Observation) -> State:
     """Tell who has an idle card: a live job, a process without one, or nobody."""
     if any(held.live is not False for held in one.holdings):
         return "held-idle"
-    resident = one.memory_used_mib is not None and one.memory_used_mib > _RESIDENT_MIB
+    resident = one.memory_used_mib is not None and one.memory_used_mib > RESIDENT_MIB
     if one.processes or resident or one.holdings:
         return "orphan" if one.holders_known or one.holdings else "held-idle"
     return "unallocated"

@@ -1,5 +1,6 @@
 """Why an idle card is left alone: start-up, barriers of a gang, warm replicas, protection and keep marks."""
 
+import math
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -47,7 +48,8 @@ def _excused(
     if held.key in working and (worked or idle is None or idle < limits.recommend):
         return "other members of its job are busy: may wait at a barrier"
     if held.requests is not None and held.requests > 0:
-        return f"warm replica: {int(held.requests):,} requests in the time looked back on"
+        count = math.ceil(held.requests)  # a rate's growth needn't be whole
+        return f"warm replica: {count:,} request{'' if count == 1 else 's'} in the time looked back on"
     return None
 
 
