@@ -106,6 +106,28 @@ def test_megatron_that_falls_back_to_a_checkpoint(tmp_path: Path) -> None:
     ]
 
 
+def test_weights_that_a_run_starts_from_are_no_checkpoint_of_its_own(tmp_path: Path) -> None:
+    """Megatron tells the time of loading even where there was nothing to load."""
+    for number, said in enumerate(
+        ("successfully loaded checkpoint from /base [ t 0, p 0 ] at iteration 0\n", "")
+    ):
+        text = MEGATRON.replace(
+            " [2026-11-02 07:59", f"{said}    load-checkpoint ......: (0.10, 0.25)\n [2026-11-02 07:59"
+        )
+        found, _ = told(
+            tmp_path / str(number), "megatron", {"gpt/1.log": text}, "checkpoint_used, tokens, lost_seconds"
+        )
+        assert [row[0] for row in found] == [None, None]
+        assert [row[1] for row in found] == [10 * 128 * 4096] * 2
+        assert found[0][2]["checkpoint_restore"] == Decimal("0.00025")
+
+
+def test_megatron_that_does_not_say_how_long_loading_took(tmp_path: Path) -> None:
+    lines = "\n".join(line for line in AGAIN.splitlines() if "load-checkpoint" not in line)
+    found, _ = told(tmp_path, "megatron", {"gpt/2.log": lines}, "checkpoint_used, lost_seconds, tokens")
+    assert found == [(True, None, 10 * 128 * 4096)]
+
+
 def test_megatron_from_the_middle_of_a_log(tmp_path: Path) -> None:
     lines = "\n".join(line for line in MEGATRON.splitlines() if "iteration  " in line)
     found, _ = told(tmp_path, "megatron", {"tail.log": lines}, "tokens, steps, step_seconds_sum")

@@ -44,7 +44,7 @@ def events(relation: str, run: str) -> str:
             WHEN step <= 1 THEN total END) AS tokens,
         coalesce(quantity(step_seconds), quantity(step_ms) / 1000) * coalesce(steps, 1) AS step_seconds,
         quantity(data_seconds) * coalesce(steps, 1) AS data_seconds, quantity(loss) AS loss, TRY_CAST(checkpoint_step AS BIGINT) AS saved,
-        quantity(save_seconds) AS save_seconds, quantity(load_seconds) AS load_seconds, NULL::DECIMAL(38, 14) AS startup_seconds
+        quantity(save_seconds) AS save_seconds, quantity(load_seconds) AS load_seconds, NULL::DECIMAL(38, 14) AS startup_seconds, NULL::BOOLEAN AS restored
     FROM (
         SELECT *, CASE WHEN step > step_before THEN step - step_before WHEN step <= 1 THEN 1 END AS steps
         FROM (

@@ -3,7 +3,7 @@
 Documented by Megatron-LM: megatron/training/training.py (training_log), checkpointing.py, arguments.py (print_args).
 A line says the mean time per iteration since the last one; tokens are consumed samples times `seq_length` of the
 arguments, or the consumed tokens that some versions log. The logs of a run's attempts lie in one folder, or are one file.
-Times stand in brackets before `iteration`, in local time without a zone: read as UTC.
+A checkpoint at iteration 0 is another run's weights. Times stand in brackets before `iteration`, in local time without a zone: read as UTC.
 Known to be missing: lines of versions that log no time; tokens, where the arguments aren't in the log.
 """
 
@@ -50,7 +50,7 @@ def relation(
             where=files[0][0],
             hint="Versions since 2023 log `[time] iteration N/M | …`; older ones say no time.",
         )
-    names = ("run_id", "t", "step", "steps", "tokens", "step_seconds", "loss", "saved", "save_seconds", "load_seconds")  # fmt: skip
+    names = ("run_id", "t", "step", "steps", "tokens", "step_seconds", "loss", "saved", "save_seconds", "load_seconds", "restored")  # fmt: skip
     shape = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
     read_lines = f"read_json({literal(lines)}, format = 'newline_delimited', columns = {{{shape}}})"
     return intervals(typed({**{name: name for name in names}, "name": "run_id"}, read_lines)), []
@@ -66,6 +66,7 @@ class _Attempt:
     tokens: int | None = None
     sequence: int | None = None
     loading: Decimal | None = None
+    restored: bool = False
     at: datetime | None = None
 
 
@@ -77,7 +78,7 @@ def read(lines: Iterable[str]) -> Iterator[Event]:
             now = _Attempt(fresh=True, sequence=int(sequence[1]), at=now.at)
         elif loaded := _LOADED.search(line):
             now.step, now.fresh, now.samples, now.tokens = int(loaded[1]), False, None, None
-            now.loading = now.loading or Decimal(0)
+            now.restored = now.step > 0
         elif timer := _TIMER.search(line):
             spent = Decimal(timer[3] or timer[2]) / 1000
             if timer[1] == "load":
@@ -92,9 +93,10 @@ def read(lines: Iterable[str]) -> Iterator[Event]:
 
 def _iteration(now: _Attempt, found: re.Match[str]) -> Iterator[Event]:
     now.at = datetime.fromisoformat(f"{found[1]}T{found[2]}").replace(tzinfo=UTC)
-    if now.loading is not None:
-        yield {"t": now.at - timedelta(microseconds=1), "load_seconds": now.loading}
-        now.loading = None
+    if now.restored or now.loading is not None:
+        before_it = now.at - timedelta(microseconds=1)
+        yield {"t": before_it, "load_seconds": now.loading, "restored": now.restored or None}
+        now.loading, now.restored = None, False
     step, rest = int(found[3]), found[4]
     before = 0 if now.step is None and now.fresh else now.step
     steps = step - before if before is not None and step > before else None

@@ -56,7 +56,7 @@ def relation(
 
 
 def _events(lines: Path) -> str:
-    names = ("run_id", "t", "step", "steps", "tokens", "step_seconds", "loss", "saved", "save_seconds", "load_seconds", "startup_seconds")  # fmt: skip
+    names = ("run_id", "t", "step", "steps", "tokens", "step_seconds", "loss", "saved", "save_seconds", "load_seconds", "startup_seconds", "restored")  # fmt: skip
     shape = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
     return typed(
         {**{name: name for name in names}, "name": "run_id"},
@@ -87,8 +87,9 @@ def read(lines: Iterable[str]) -> Iterator[Event]:
         if batch := _BATCH.search(line):
             now.tokens_per_step = int(batch[1]) * int(batch[2])
         if start := _START.search(line):
-            yield {"t": when, "startup_seconds": _seconds(when, now.begun)}
             now.step, now.at, now.saving = int(start[1]) - 1, when, Decimal(0)
+            restored = now.step > 0 or None
+            yield {"t": when, "startup_seconds": _seconds(when, now.begun), "restored": restored}
         elif saved := _SAVED.search(line):
             now.saving += Decimal(saved[1])
             yield {"t": when, "saved": now.step, "save_seconds": saved[1]}

@@ -2,7 +2,7 @@
 
 The relation has run_id, name, t (when the event ended), step, steps and tokens (since the event before), step_seconds,
 data_seconds (waiting for data within these), loss, saved (step of a checkpoint that was saved), save_seconds,
-load_seconds and startup_seconds. All but run_id and t may be null; quantities are decimals.
+load_seconds, startup_seconds, and restored: a checkpoint of the run was gone on from. All but run_id and t may be null; quantities are decimals.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Final
 
 _TYPES: Final = {
-    "run_id": "VARCHAR", "name": "VARCHAR", "t": "TIMESTAMPTZ", "step": "BIGINT", "saved": "BIGINT",
+    "run_id": "VARCHAR", "name": "VARCHAR", "t": "TIMESTAMPTZ", "step": "BIGINT", "saved": "BIGINT", "restored": "BOOLEAN",
     **dict.fromkeys(("steps", "tokens", "step_seconds", "data_seconds", "loss", "save_seconds", "load_seconds", "startup_seconds"), "DECIMAL(38, 14)"),
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ placed AS (
         step IS NOT NULL AND coalesce(min(step) OVER (
             PARTITION BY run_id ORDER BY t ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
         ) <= step, false) AS again,
-        bool_or(load_seconds IS NOT NULL) OVER (PARTITION BY run_id) AS loaded
+        bool_or(restored) OVER (PARTITION BY run_id) AS gone_on
     FROM event WHERE t IS NOT NULL
 ),
 summed AS (
@@ -15,7 +15,7 @@ summed AS (
         sum(data_seconds) FILTER (NOT again) AS data_loading, sum(startup_seconds) AS startup,
         sum(save_seconds) AS checkpoint_save, sum(load_seconds) AS checkpoint_restore,
         arg_max(loss, t) FILTER (loss IS NOT NULL) AS loss, nullif(count(saved), 0) AS checkpoints,
-        arg_max(saved, t) FILTER (saved IS NOT NULL) AS last_checkpoint_step, bool_or(loaded) AS loaded
+        arg_max(saved, t) FILTER (saved IS NOT NULL) AS last_checkpoint_step, bool_or(gone_on) AS gone_on
     FROM placed GROUP BY run_id, b
 )
 SELECT
@@ -26,5 +26,5 @@ SELECT
         {{'k': 'startup', 'v': startup}}, {{'k': 'data_loading', 'v': data_loading}}, {{'k': 'checkpoint_save', 'v': checkpoint_save}},
         {{'k': 'checkpoint_restore', 'v': checkpoint_restore}}, {{'k': 'wasted_progress', 'v': wasted_progress}}
     ], lambda e: e.v IS NOT NULL)), MAP {{}}) AS lost_seconds,
-    loss, checkpoints, last_checkpoint_step, CASE WHEN loaded THEN true END AS checkpoint_used
+    loss, checkpoints, last_checkpoint_step, CASE WHEN gone_on THEN true END AS checkpoint_used
 FROM summed
