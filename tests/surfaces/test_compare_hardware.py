@@ -387,13 +387,13 @@ def telemetry(folder: Path) -> None:
             tpot = {f"{0.01 + 0.001 * load:g}": "95", "1": "100", "+Inf": "100"}
             tokens = saturated * load / (load + half) * 300
             rows.append(("c", "x", job[-1], pod, "vllm", "m", begin.isoformat(), (begin + timedelta(minutes=5)).isoformat(),
-                         f"{4 * tokens:.6f}", f"{tokens:.6f}", load, 0, json.dumps(tpot)))  # fmt: skip
+                         f"{4 * tokens:.6f}", f"{tokens:.6f}", load, 0, json.dumps(tpot), 5 * load, 100))  # fmt: skip
         queue = START + timedelta(hours=3, minutes=55)
         assert rows[-1][6] == queue.isoformat()
-        rows[-1] = (*rows[-1][:11], 500, rows[-1][12])  # a queue that isn't stable: left out
+        rows[-1] = (*rows[-1][:11], 500, *rows[-1][12:])  # a queue that isn't stable: left out
     write(
         folder / "token_interval.csv",
-        "cluster namespace deployment pod provider model start end input_tokens output_tokens running waiting tpot_buckets",
+        "cluster namespace deployment pod provider model start end input_tokens output_tokens running waiting tpot_buckets ttft_seconds_sum ttft_seconds_count",
         rows,
     )
 
@@ -443,3 +443,9 @@ def test_curves_demand_and_prices_of_the_ledger(tmp_path: Path) -> None:
     )
     assert float(document["totals"]["demand_tok_s"]) == pytest.approx(mean, rel=1e-6)
     assert document["totals"]["curves"] == "ledger"
+    # Mean TTFT is 50 ms a request at once, told by sums alone: 0.3 s is 6 at once; nobody told its p95.
+    asked = ("--demand-from-ledger", "--slo-ttft", 0.3, "--window", "2026-10-05")
+    done = gpuledger(*ledger, "compare-hardware", *asked, "--slo-rank", "mean")
+    assert row(done.document, "H100")["capacity_tok_s"] == pytest.approx(3000 * 6 / 16, rel=5e-3)
+    done = gpuledger(*ledger, "compare-hardware", *asked)
+    assert row(done.document, "H100")["note"] == "not comparable: no p95 of TTFT was measured"

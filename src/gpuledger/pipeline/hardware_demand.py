@@ -29,7 +29,8 @@ SELECT
     job_id, pod, model, role IN ('prefill', 'decode') AS split, start, date_trunc('hour', start) AS hour,
     epoch_us("end" - start)::DOUBLE / 1e6 AS seconds,
     input_tokens::DOUBLE AS input_tokens, output_tokens::DOUBLE AS output_tokens, running::DOUBLE AS running,
-    waiting::DOUBLE AS waiting, ttft_buckets, tpot_buckets
+    waiting::DOUBLE AS waiting, ttft_buckets, tpot_buckets, ttft_seconds_sum::DOUBLE AS ttft_sum,
+    ttft_seconds_count::DOUBLE AS ttft_count, tpot_seconds_sum::DOUBLE AS tpot_sum, tpot_seconds_count::DOUBLE AS tpot_count
 FROM tokens
 WHERE start >= $since AND start < $until AND "end" > start AND job_id IS NOT NULL
 """
@@ -62,6 +63,7 @@ CREATE OR REPLACE TEMP TABLE replica_load AS
 WITH slots AS (
     SELECT job_id, model, start, CASE WHEN split THEN NULL ELSE pod END AS replica, max(seconds) AS seconds,
         sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(running) AS running, sum(waiting) AS waiting,
+        sum(ttft_sum) AS ttft_sum, sum(ttft_count) AS ttft_count, sum(tpot_sum) AS tpot_sum, sum(tpot_count) AS tpot_count,
         list(ttft_buckets) AS ttft, list(tpot_buckets) AS tpot
     FROM told GROUP BY ALL
 )
@@ -71,7 +73,8 @@ WHERE seconds >= $shortest AND running > 0 AND coalesce(waiting, 0) <= running A
 """
 _POINTS: Final = """
 SELECT gpu_model, {cards} AS cards, model, bin, sum(running * seconds) / sum(seconds) AS concurrency, sum(seconds) AS seconds,
-    sum(input_tokens) / sum(seconds) AS input_tok_s, sum(output_tokens) / sum(seconds) AS output_tok_s
+    sum(input_tokens) / sum(seconds) AS input_tok_s, sum(output_tokens) / sum(seconds) AS output_tok_s,
+    sum(ttft_sum) / nullif(sum(ttft_count), 0) AS ttft_mean, sum(tpot_sum) / nullif(sum(tpot_count), 0) AS tpot_mean
 FROM replica_load GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
 _BUCKETS: Final = """
@@ -104,15 +107,9 @@ def measured(con: duckdb.Connection, window: Window, model: str | None = None) -
             float(bound.replace("+Inf", "inf"))
         ] = count
     found = []
-    for gpu_model, cards, name, place, load, seconds, given, output in con.execute(
-        _POINTS.format(cards=_CARDS_OF)
-    ).fetchall():
-        buckets = slow.get((gpu_model, cards, name, place), {})
-        ranked = {
-            (kind, rank): Decimal(repr(value))
-            for kind, counts in buckets.items() for rank, share in (("p95", 0.95), ("p99", 0.99), ("median", 0.5))
-            if (value := histogram_quantile(counts, share)) is not None
-        }  # fmt: skip
+    points = con.execute(_POINTS.format(cards=_CARDS_OF)).fetchall()
+    for gpu_model, cards, name, place, load, seconds, given, output, *means in points:
+        ranked = _ranked(slow.get((gpu_model, cards, name, place), {}), means)
         tokens = {"output": _decimal(output), "input": _decimal(given), "total": None}
         if tokens["output"] is not None and tokens["input"] is not None:
             tokens["total"] = tokens["output"] + tokens["input"]
@@ -124,6 +121,18 @@ def measured(con: duckdb.Connection, window: Window, model: str | None = None) -
             )
         )  # fmt: skip
     return found
+
+
+def _ranked(
+    buckets: Mapping[str, Mapping[float, float]], means: Sequence[float | None]
+) -> dict[tuple[str, str], Decimal]:
+    """Seconds by kind and rank: quantiles of the histograms, means of the sums."""
+    found = {
+        (kind, rank): histogram_quantile(counts, share)
+        for kind, counts in buckets.items() for rank, share in (("p95", 0.95), ("p99", 0.99), ("median", 0.5))
+    }  # fmt: skip
+    found |= {(kind, "mean"): mean for kind, mean in zip(load_points.KINDS, means, strict=True)}
+    return {key: Decimal(repr(value)) for key, value in found.items() if value is not None}
 
 
 def by_hour(

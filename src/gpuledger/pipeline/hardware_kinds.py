@@ -111,6 +111,8 @@ def _fit(kind: Candidate, size: str, need: Need) -> None:
             kind.notes.append("far from saturated where it was measured: its saturated rate is a guess")
     else:
         kind.notes.append("single measured points, no load curve")
+    if found.binding == "range" and found.tok_s > 0 and found.concurrency is not None:
+        kind.notes.append(f"never measured beyond {found.concurrency:.4g} at once: it may be able to do more")
     if found.extrapolated and curve is not None:
         kind.notes.append(f"extrapolated beyond the {curve.highest:g} requests at once that were measured")
     if need.rank == "p95" and any(

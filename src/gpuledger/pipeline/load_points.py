@@ -5,7 +5,7 @@
 `prefill_gpus` and `decode_gpus`, figures per card are read as InferenceX publishes them: output per decode card, input
 per prefill card, total per card of both; gpuledger charges all cards to each of them.
 
-Latencies are seconds by rank: `ttft_p95_s`, `ttft_p99_s`, `ttft_median_s`, and `tpot_…` likewise. `interactivity` is
+Latencies are seconds by rank: `ttft_p95_s`, `ttft_p99_s`, `ttft_median_s`, `ttft_mean_s`, and `tpot_…` likewise. `interactivity` is
 tokens/s per user, 1 / median TPOT.
 """
 
@@ -19,7 +19,7 @@ from typing import Final
 from gpuledger.errors import SourceError, UsageError
 
 BASES: Final = ("output", "input", "total")
-RANKS: Final = ("p95", "p99", "median")
+RANKS: Final = ("p95", "p99", "median", "mean")
 KINDS: Final = ("ttft", "tpot")
 _TEXTS: Final = ("hardware", "gpu_model", "model", "precision", "engine", "size", "variant", "source")
 _NUMBERS: Final = (

@@ -23,6 +23,7 @@ _SHOWN = (
     "hardware", "replicas", "utilization", "cost_usd_per_hour", "cost_low", "cost_high", "tps_per_dollar", "cost_per_mtok",
     "meets_slo", "pareto", "binding", "note",
 )  # fmt: skip
+_DIGITS = 3
 _SHOWN_POINTS = (
     "hardware", "concurrency", "interactivity", "tok_s_per_gpu", "usd_per_gpu_hour", "cost_per_mtok", "pareto", "note",
 )  # fmt: skip
@@ -55,7 +56,7 @@ _SHOWN_POINTS = (
 @click.option(
     "--slo-rank",
     "rank",
-    type=click.Choice(["p95", "p99", "median"]),
+    type=click.Choice(["p95", "p99", "median", "mean"]),
     default="p95",
     show_default=True,
     help="Of which rank these limits are.",
@@ -195,8 +196,13 @@ def command(context: Context, /, **given: Any) -> None:  # noqa: ANN401 - click'
 def _emit(context: Context, found: "Comparison", shown: tuple[str, ...]) -> None:
     rows = found.rows
     if context.format == "table":
-        rows = [{name: row[name] for name in shown if name in row} for row in rows]
+        rows = [{name: _short(row[name]) for name in shown if name in row} for row in rows]
     context.emit("compare-hardware", rows, totals=found.totals, diagnostics=found.diagnostics)
+
+
+def _short(value: object) -> object:
+    """Drop digits that a person doesn't need."""
+    return round(value, _DIGITS) if isinstance(value, float) else value
 
 
 class _Asked:
