@@ -12,6 +12,7 @@ from typing import Any
 
 from gpuledger.config import Config
 from gpuledger.core.usage import Evidence, Job, NodeInterval, UsageInterval
+from gpuledger.core.usage_tables import Record
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.engines import duckdb
 from gpuledger.focus.schema import LEDGER_COST_AND_USAGE, PARTITION_COLUMNS, create_columns
@@ -109,9 +110,7 @@ class World:
             orders={period: self.deliveries}, notes={period: {}},
         )  # fmt: skip
 
-    def telemetry(
-        self, *records: Job | NodeInterval | UsageInterval, source: str = "k8s", days: int = 1
-    ) -> None:
+    def telemetry(self, *records: Record, source: str = "k8s", days: int = 1) -> None:
         """Store records as the whole of the days from T0; intervals are cut to each day."""
         self.deliveries += 1
         for number in range(days):

@@ -22,6 +22,7 @@ from itertools import combinations
 from math import factorial
 from typing import Final, Literal
 
+from gpuledger.core.money import total
 from gpuledger.core.unit_economics import DIGITS
 
 Of = Literal["cost_per_mtok", "cost"]
@@ -54,6 +55,11 @@ class Change:
     after: Decimal
     parts: Mapping[str, Decimal]
     merged: bool = False
+
+    @property
+    def change(self) -> Decimal:
+        """After - before, exactly: the sum of the parts."""
+        return total((self.after, self.before.copy_negate()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def _row(
     return {
         "figure": of, "token_basis": basis.tokens, "cost_basis": basis.cost,
         "before": found.before if found else None, "after": found.after if found else None,
-        "change": found.after - found.before if found else None, **parts,
+        "change": found.change if found else None, **parts,
         "reasons": _reasons(found, cells[0], cells[1], {_word(name): unit for name, unit in units.items()}) if found else [],
         **told,
     }  # fmt: skip
