@@ -137,11 +137,11 @@ def _allocated(con: duckdb.Connection, files: Files) -> str:
 
 
 def _whole(placed: str) -> str:
-    """SQL of the charges that nobody split."""
+    """SQL of the charges that nobody split. A join, not NOT EXISTS: that would first copy every column of every charge."""
     return (
-        f"SELECT {_COSTS}{_ADDED} FROM {placed} AS c WHERE NOT EXISTS (FROM ("
+        f"SELECT {_COSTS}{_ADDED} FROM {placed} AS c ANTI JOIN ("
         f"SELECT {_ORIGIN} AS file, CAST(split_part(x_OriginChargeId, ':', 2) AS BIGINT) AS row FROM allocated_cost"
-        f") AS a WHERE a.file = {_FILE} AND a.row = c.file_row_number)"
+        f") AS a ON a.file = {_FILE} AND a.row = c.file_row_number"
     )
 
 
