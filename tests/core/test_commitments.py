@@ -128,6 +128,8 @@ def test_ladder_by_quarter() -> None:
         ("discount", "Google Cloud", "Spend", "Spend-based", False, "google-spend-cud"),
         ("capacity", "AWS", "Usage", "BoxUsage:p5.48xlarge", False, "aws-capacity-reservation"),
         ("capacity", "AWS", "Usage", "CapacityBlockFee", False, "aws-capacity-block"),
+        ("capacity", "Microsoft", "Usage", "", False, "azure-capacity-reservation"),
+        ("capacity", "Google Cloud", "Usage", "", False, "google-reservation"),
         ("throughput", "AWS", "Usage", "", False, "provisioned-throughput"),
         ("contract", "CoreWeave", "Spend", "", False, "contract"),
         ("discount", "Oracle", "Spend", "", False, "other"),

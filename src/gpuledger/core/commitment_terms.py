@@ -1,6 +1,6 @@
 """What each kind of commitment covers, and what its provider lets you do with one that stays idle.
 
-Facts are of the pages named beside them, read in November 2026; a contract of yours may say otherwise.
+The page beside each fact is the vendor's own on it (November 2026); a contract of yours may say otherwise.
 """
 
 from dataclasses import dataclass
@@ -84,8 +84,8 @@ _RI_SELL: Final = _yes(
     f"{_AWS}/AWSEC2/latest/UserGuide/ri-market-general.html",
 )
 _RI_EXCHANGE: Final = _yes(
-    "A convertible one can be exchanged for another family, type, platform or tenancy of equal or higher value.",
-    f"{_AWS}/AWSEC2/latest/UserGuide/ri-convertible-exchange.html",
+    "A convertible one can be exchanged for another of the same or higher value, of another family too: aws ec2 get-reserved-instances-exchange-quote.",
+    f"{_AWS}/AWSEC2/latest/APIReference/API_AcceptReservedInstancesExchangeQuote.html",
 )
 _AZURE_EXCHANGE: Final = _yes(
     "Exchange it within its product family, another region or series too; what is bought must be worth at least what is left.",
@@ -96,7 +96,7 @@ _AZURE_REFUND: Final = _yes(
     f"{_AZURE}/reservations/exchange-and-refund-azure-reservations",
 )
 _AZURE_SCOPE: Final = _yes(
-    "Set its scope to shared or to a management group: az reservations reservation update --applied-scope-type Shared.",
+    "Set its scope to shared or to a management group: Update-AzReservation -OrderId ORDER -Id RESERVATION -AppliedScopeType Shared.",
     f"{_AZURE}/reservations/manage-reserved-vm-instance",
 )
 _GOOGLE_FIXED: Final = _no(
@@ -148,6 +148,20 @@ TERMS: Final = {
             exchange=_no("It can't be changed.", f"{_AWS}/AWSEC2/latest/UserGuide/ec2-capacity-blocks.html"),
             resell=_no("It can't be sold.", f"{_AWS}/AWSEC2/latest/UserGuide/ec2-capacity-blocks.html"),
             lapse=_no("It can't be cancelled; it ends at its time.", f"{_AWS}/AWSEC2/latest/UserGuide/ec2-capacity-blocks.html"),
+        ),
+        Terms(
+            "azure-capacity-reservation", "Azure capacity reservation", zone=True, size=True, machine=True, automatic=False, whole=True,
+            lapse=_yes(
+                "Delete it once no machine is associated with it: Remove-AzCapacityReservation.",
+                "https://learn.microsoft.com/rest/api/compute/capacity-reservations/delete",
+            ),
+        ),
+        Terms(
+            "google-reservation", "Google reservation", zone=True, size=True, machine=True, automatic=False, whole=True,
+            lapse=_yes(
+                "Delete it, unless it is attached to a commitment: gcloud compute reservations delete NAME.",
+                f"{_GOOGLE}/compute/docs/instances/reservations-delete",
+            ),
         ),
         Terms(
             "azure-reservation", "Azure Reservation", share=_AZURE_SCOPE, exchange=_AZURE_EXCHANGE, resell=_AZURE_REFUND,
@@ -208,9 +222,9 @@ def terms_of(kind: str, provider: str | None, category: str | None, words: str, 
     text, seller = words.casefold(), (provider or "").casefold()
     spend = category == "Spend"
     if kind in _OF_KIND:
-        key = _OF_KIND[kind]
-        block = kind == "capacity" and "capacityblock" in text.replace(" ", "")
-        return TERMS["aws-capacity-block" if block else key]
+        return TERMS[_OF_KIND[kind]]
+    if kind == "capacity":
+        return TERMS[_capacity(seller, text)]
     if "aws" in seller or "amazon" in seller:
         key = "aws-flexible-reservation" if flexible else "aws-reservation"
         if spend:
@@ -229,5 +243,12 @@ def terms_of(kind: str, provider: str | None, category: str | None, words: str, 
 _OF_KIND: Final = {
     "throughput": "provisioned-throughput",
     "contract": "contract",
-    "capacity": "aws-capacity-reservation",
 }
+
+
+def _capacity(seller: str, text: str) -> str:
+    if "microsoft" in seller or "azure" in seller:
+        return "azure-capacity-reservation"
+    if "google" in seller:
+        return "google-reservation"
+    return "aws-capacity-block" if "capacityblock" in text.replace(" ", "") else "aws-capacity-reservation"

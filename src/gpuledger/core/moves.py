@@ -70,10 +70,9 @@ def action(
         )
     if "zone" in steps or not one.terms.automatic:
         where = f" in {one.place.zone}" if one.place.zone else ""
-        target = f"CapacityReservationTarget={{CapacityReservationId={one.id}}}"
-        said.append(
-            f"Start {who}{owner}{where} in the reserved capacity: --capacity-reservation-specification '{target}'."
-        )
+        target = f": --capacity-reservation-specification 'CapacityReservationTarget={{CapacityReservationId={one.id}}}'"
+        which = target if one.terms.key.startswith("aws-") else f" {one.id}"
+        said.append(f"Start {who}{owner}{where} in the reserved capacity{which}.")
     if "account" in steps and one.terms.share is not None:
         owners = ", ".join(sorted(account for account in one.accounts if account))
         said.append(f"Let account {place.account} use what {owners} committed. {one.terms.share.text}")
