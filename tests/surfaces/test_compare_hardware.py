@@ -305,6 +305,17 @@ def test_prices_of_a_file_and_of_the_catalogue(curves: Path, tmp_path: Path) -> 
     assert "no price is known" in early["note"]
 
 
+def test_list_prices_are_of_the_memory_size(tmp_path: Path) -> None:
+    """An A100 has 40 or 80 GiB; AWS states 22.35 of an L4's 24."""
+    path, prices = tmp_path / "c.csv", {}
+    for card, memory in (("A100", 40), ("A100", 80), ("L4", 24)):
+        path.write_text(f"gpu_model,gpus,output_tok_s,gpu_memory_gib\n{card},1,5,{memory}\n")
+        (found,) = ask("--curves", path, "--as-of", "2026-11-24")["rows"]
+        prices[card, memory] = (found["usd_per_gpu_hour"], found["price_source"])
+    assert prices["L4", 24][0] == "0.8048"
+    assert prices["A100", 40] != prices["A100", 80]
+
+
 BAD = [
     (("--demand", "lots"), "can't read 'lots'"),
     (("--demand", "5", "--demand-by-hour", "x.csv"), "several demands"),

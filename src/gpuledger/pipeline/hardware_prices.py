@@ -16,12 +16,13 @@ from gpuledger.engines import duckdb
 from gpuledger.errors import SourceError, UsageError
 from gpuledger.pipeline import load_points
 from gpuledger.pipeline.costs import Question, predicate
-from gpuledger.prices import accelerator, cards
+from gpuledger.prices import accelerator, cards, gpu_types
 
 COLUMNS: Final = (
     "hardware", "gpu_model", "gpus", "usd_per_gpu_hour", "usd_per_instance_hour", "cloud", "region", "instance_type", "as_of",
 )  # fmt: skip
 _MICRO: Final = Decimal("0.000001")
+_ALIKE: Final = Decimal("0.1")
 
 
 class Price(NamedTuple):
@@ -129,8 +130,23 @@ def billed_prices(con: duckdb.Connection, window: Window) -> dict[str, Price]:
 def _listed(names: Sequence[str], memory_gib: Decimal | None, day: date) -> Price | None:
     """The lowest dated list price of the first name that is a known card, of its memory size where that is known."""
     named = next((card for name in names if (card := accelerator(name))), None)
-    lowest = None if named is None else cards.lowest(named.model, memory_gib or named.memory_gib, day)
-    if lowest is None:
+    if named is None:
         return None
+    wanted = memory_gib or named.memory_gib
+    listed = [
+        found for size in _sizes(named.model, wanted) if (found := cards.lowest(named.model, size, day))
+    ]
+    if not listed:
+        return None
+    lowest = min(listed)
     price = Decimal(lowest.usd_per_gpu_hour.numerator) / lowest.usd_per_gpu_hour.denominator
     return Price(price.quantize(_MICRO), f"lowest list price: {lowest.basis}", "list")
+
+
+def _sizes(model: str, memory_gib: Decimal | None) -> list[Decimal | None]:
+    """Memory sizes as sources state them: AWS says 22.35 GiB of a card of 24. None stands for any."""
+    if memory_gib is None:
+        return [None]
+    known = {one.gpu_memory_gib for one in gpu_types() if one.gpu_model == model and one.gpu_memory_gib}
+    near = [size for size in known if abs(size - memory_gib) <= memory_gib * _ALIKE]
+    return [*sorted(near)] or [None]
