@@ -377,3 +377,23 @@ def test_no_offer_no_level(world: World) -> None:
         "commitment-plan-short",
     ]
     assert done.document["rows"] == []
+
+
+def test_reserved_machines_take_whole_machines_of_their_zone(world: World) -> None:
+    """One machine and a half idle: one job moves from the next zone, with the reservation that it must target."""
+    unused = {"CapacityReservationId": "cr-1", "CapacityReservationStatus": "Unused"}
+    world.bill(
+        p5("100", "i-0", (0, 1), CapacityReservationId="cr-1", CapacityReservationStatus="Used"),
+        p5("150", "cr-1", (0, 1), PricingQuantity="1.5", **unused),
+        p5("100", "i-b", (0, 1), AvailabilityZone="us-east-1b"),
+        p5("100", "i-c", (0, 1), AvailabilityZone="us-east-1b"),
+    )  # fmt: skip
+    answer = rebalance(world.ledger)
+    (moved,) = [row for row in answer.rows if row["saved"] > 0]
+    assert (moved["saved"], moved["blocker"], moved["stranded_used"]) == (100, "zone", 100)
+    assert moved["action"] == (
+        "Start i-b in us-east-1a in the reserved capacity: "
+        "--capacity-reservation-specification 'CapacityReservationTarget={CapacityReservationId=cr-1}'."
+    )
+    assert (answer.totals["stranded_left"], answer.totals["gap"]) == (50, 0)
+    assert rebalance(world.ledger, rules=Rules(allow=("region", "account"))).totals["saved"] == 0

@@ -155,7 +155,7 @@ class Commitment:
 def mismatches(commitment: Commitment, usage: Place) -> tuple[str, ...]:
     """Return why a commitment doesn't cover a usage, the hardest reasons first; empty when nothing is in the way.
 
-    Reasons: 'provider', 'currency', 'interruption' (spot), 'contract' (another payer), 'service', 'family',
+    Reasons: 'provider', 'currency', 'interruption' (spot), 'reserved already', 'contract' (another payer), 'service', 'family',
     'instance type', 'platform', 'tenancy', 'region', 'zone', 'account'.
     """
     mine, terms = commitment.place, commitment.terms
@@ -163,6 +163,7 @@ def mismatches(commitment: Commitment, usage: Place) -> tuple[str, ...]:
         ("provider", mine.provider != usage.provider),
         ("currency", mine.currency != usage.currency),
         ("interruption", usage.spot),
+        ("reserved already", terms.whole and usage.reserved),
         ("contract", mine.payer is not None and usage.payer != mine.payer),
         (
             "service",
