@@ -4,6 +4,7 @@ All figures are of SYNTHETIC data made here by a seed: each state and guard, and
 Rivals: "engine at most 1 % for 15 minutes", and "CPU below 5 % for 24 hours", each applied to cards that are held.
 """
 
+import csv
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
+from benchmarks._measure import WORK
 from gpuledger.core.zombies import (
     KEEP_UNTIL,
     PROTECTED,
@@ -20,6 +23,7 @@ from gpuledger.core.zombies import (
     Limits,
     Load,
     Observation,
+    Progress,
     State,
     history,
     judge,
@@ -173,6 +177,10 @@ def _jobs(draw: Draw, number: int) -> Iterator[Card]:
     yield Card("card that it uses", LEAVE, "busy", _engine(draw, 0, busy), loud, used)
     decode = held(f"s{number}")
     full: list[float | None] = [1.0] * DAY
+    stuck = held(f"x{number}", progress=Progress("steps", timedelta(hours=draw.randint(2, 30))))
+    yield Card("no step for hours, full power", ZOMBIE, "stalled", full, loud, stuck, (1.0, 390, 0.4))
+    steps = held(f"y{number}", progress=Progress("steps", timedelta(minutes=draw.randint(0, 50))))
+    yield Card("steps, and evaluates now", LEAVE, "busy", full, loud, steps, (1.0, 390, 0.4))
     yield Card("memory-bound decode", LEAVE, "busy", full, loud, decode, (1.0, draw.uniform(200, 390), 0.004))
 
 
@@ -190,7 +198,7 @@ def _hard(draw: Draw, number: int) -> Iterator[Card]:
     spin = held(f"v{number}")
     full: list[float | None] = [1.0] * DAY
     yield Card(
-        "livelock at full power", ZOMBIE, "stalled", full, loud, spin, (1.0, draw.uniform(200, 390), 0.4)
+        "livelock without a counter", ZOMBIE, "stalled", full, loud, spin, (1.0, draw.uniform(200, 390), 0.4)
     )
     gaps = held(f"w{number}")
     torn = [value if draw.random() > 0.3 else None for value in _engine(draw, 200, busy)]  # noqa: PLR2004
@@ -247,11 +255,23 @@ def scores(seed: int = SEED) -> tuple[dict[str, Score], dict[str, list[tuple[Car
     return by_rule, by_case
 
 
+def write_truth(path: Path, by_case: dict[str, list[tuple[Card, Finding]]]) -> None:
+    """Write what is true of each card, for whoever wants to score other rules on the same fleet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("gpu", "case", "state", "zombie"))
+        for case, some in by_case.items():
+            writer.writerows((card.seen.gpu, case, card.state, card.zombie) for card, _ in some)
+
+
 def run() -> int:
-    """Print both tables; return 1 when a rival is better in precision or recall."""
+    """Print both tables and write the truth; return 1 when a rival is better in precision or recall."""
     by_rule, by_case = scores()
+    truth = WORK / "zombies-truth.csv"
+    write_truth(truth, by_case)
     count = sum(len(some) for some in by_case.values())
-    print(f"SYNTHETIC fleet of {count} cards, a day of minutes each, seed {SEED}\n")
+    print(f"SYNTHETIC fleet of {count} cards, a day of minutes each, seed {SEED}; its truth is in {truth}\n")
     print(f"{'rule':26}{'precision':>10}{'recall':>9}{'right':>7}{'wrong':>7}{'missed':>8}")
     for rule, score in by_rule.items():
         print(
@@ -259,12 +279,12 @@ def run() -> int:
             f"{score.right:7}{score.wrong:7}{score.missed:8}"
         )
     print(
-        f"\n{'verdicts by case':26}{'cards':>6}{'truth':>9}{'ours':>6}{'state right':>13}{'engine':>8}{'CPU':>6}"
+        f"\n{'verdicts by case':31}{'cards':>6}{'truth':>9}{'ours':>6}{'state right':>13}{'engine':>8}{'CPU':>6}"
     )
     for case, some in by_case.items():
         state = sum(card.state == finding.state for card, finding in some)
         print(
-            f"{case:26}{len(some):6}{'zombie' if some[0][0].zombie else 'leave':>9}"
+            f"{case:31}{len(some):6}{'zombie' if some[0][0].zombie else 'leave':>9}"
             f"{sum(finding.verdict for _, finding in some):6}{state:13}"
             f"{sum(engine_only(card) for card, _ in some):8}{sum(cpu_only(card) for card, _ in some):6}"
         )

@@ -27,6 +27,7 @@ ACTIVITY: Final = {ENGINE: 1, UTIL: 100}
 _POWER: Final = "DCGM_FI_DEV_POWER_USAGE"
 _TENSOR: Final = "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"
 _MEMORY: Final = "DCGM_FI_DEV_FB_USED"
+_WHY_SLICE: Final = "GPU_UTIL measures nothing under MIG, and GR_ENGINE_ACTIVE isn't there"
 _CARD: Final = "on (UUID, GPU_I_ID, Hostname, gpu)"  # the same card in another metric
 _FULL: Final = "95"
 _WEAK: Final = Decimal("0.35")
@@ -349,7 +350,7 @@ class Reader:
                 )
                 for by in holders
             ),
-            why_unknown="GPU_UTIL measures nothing under MIG, and GR_ENGINE_ACTIVE isn't there",
+            why_unknown=_WHY_SLICE if card[1] is not None else "its exporter gives no number, only NaN",
         )
 
     def _last(self, one: _Seen) -> datetime | None:

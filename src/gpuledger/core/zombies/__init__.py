@@ -144,6 +144,8 @@ def _unmeasured(one: Observation, limits: Limits, working: AbstractSet[Key]) -> 
         reason = guard(one, "held-idle", None, limits, working)
         told = host_evidence(host, reason)
         return Finding(one, "held-idle", told, candidate=reason is None, advice="watch", guard=reason)
+    if not _fresh(one, limits):
+        return Finding(one, "unknown", f"no measurement since {clock(one.measured_to)}")
     return Finding(one, "unknown", one.why_unknown or "nobody measures its activity")
 
 

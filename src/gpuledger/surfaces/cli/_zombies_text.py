@@ -41,6 +41,24 @@ def report(rows: Sequence[Row], totals: Row, width: int, *, everything: bool = F
         yield from textwrap.wrap(f"Prices per card: {'; '.join(list(bases)[:_BASES])}{more}.", width)
 
 
+def history_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the columns of a history that matter to a person; csv and json have all."""
+    names = _names(rows)
+    return [
+        {
+            "gpu": names[row["gpu"]],
+            "pod": "/".join(row[key] for key in ("namespace", "pod") if row[key]) or None,
+            "pattern": row["pattern"],
+            "idle %": row["idle_share"] * 100,
+            "idle_runs": row["idle_runs"],
+            "longest h": Decimal(row["longest_idle_seconds"]) / 3600,
+            "idle h": Decimal(row["idle_seconds"]) / 3600,
+            "wasted_usd": row["wasted_usd"],
+        }
+        for row in rows
+    ]
+
+
 def _headline(totals: Row) -> str:
     if totals["zombies"] is None:
         return f"{totals['gpus']} GPUs, and no one's state could be told"

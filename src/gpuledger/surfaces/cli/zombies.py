@@ -15,7 +15,7 @@ import click
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context, tell
-from gpuledger.surfaces.cli._zombies_text import report, slack_text
+from gpuledger.surfaces.cli._zombies_text import history_rows, report, slack_text
 
 if TYPE_CHECKING:
     from gpuledger.pipeline.zombie_rates import Rates
@@ -247,7 +247,7 @@ def _history(context: Context, inputs: "Inputs", settings: "Settings") -> int:
             "only Prometheus has a history", hint="Give --prometheus URL, or set PROMETHEUS_URL."
         )
     rows, totals = idle_history(inputs.prometheus, settings, context.progress())
-    context.emit("zombies", rows, totals=totals)
+    context.emit("zombies", history_rows(rows) if context.format == "table" else rows, totals=totals)
     return 0 if rows else 3
 
 
