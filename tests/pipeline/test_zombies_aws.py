@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 from tests.pipeline.moto_server import client, measure, moto
+from tests.surfaces.shell import gpuledger
 
 from gpuledger.core.zombies import KEEP_UNTIL, PROTECTED
 from gpuledger.errors import GpuledgerError
@@ -227,6 +228,16 @@ def test_a_working_endpoint_and_a_notebook(rows: dict[str, dict[str, Any]]) -> N
     assert rows["works/all#1"]["state"] == "busy"
     assert rows["notebook/lab#0"]["state"] == "unknown"
     assert "publishes no metric" in rows["notebook/lab#0"]["evidence"]
+
+
+def test_as_a_shell_asks(environ: dict[str, str], ids: dict[str, str]) -> None:
+    nothing = {"PATH": "/nonexistent", "KUBECONFIG": "", "PROMETHEUS_URL": ""}
+    for words in (("--aws",), ("--aws", "us-east-1"), ("--aws", "/us-east-1"), ()):
+        run = gpuledger("--format", "json", "zombies", *words, environ={**nothing, **environ})
+        assert any(row["gpu"] == f"{ids['quiet']}#0" for row in run.document["rows"]), words
+    run = gpuledger("--format", "json", "zombies", "--aws", "/mars", environ={**nothing, **environ})
+    assert (run.code, run.document["diagnostics"][0]["code"]) == (3, "zombies-source-failed")
+    assert "no region" in run.document["diagnostics"][0]["message"]
 
 
 def test_services_that_refuse_are_told_and_the_others_answer(

@@ -15,6 +15,7 @@ from tests.telemetry.prometheus_server import Samples, at, serve
 
 from gpuledger.core.zombies import Holding, Observation, Progress, judge
 from gpuledger.errors import GpuledgerError, LedgerError
+from gpuledger.pipeline import zombie_find, zombie_metrics
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.pipeline.zombie_find import detect, prometheus_of_cluster
 from gpuledger.pipeline.zombie_holders import Machine
@@ -77,6 +78,23 @@ def test_the_clusters_prometheus_is_asked_through_the_api_server(
     assert path in told.message
     assert [(row["gpu"], row["idle_seconds"] > 10_000) for row in found.rows] == [("GPU-1", True)]
     assert "hush" not in str(found.diagnostics)
+
+
+def test_inside_a_cluster_the_usual_names_are_tried(prometheus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    real = zombie_metrics.opened
+
+    def opened(url: str, environ: dict[str, str], **more: Any) -> Any:  # noqa: ANN401 - as the real one
+        tried.append(url)
+        there = url == "http://prometheus-server.monitoring.svc:80"
+        return real(prometheus if there else "http://127.0.0.1:1", environ, **more)
+
+    monkeypatch.setattr(zombie_find, "opened", opened)
+    with prometheus_of_cluster({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) as client:
+        assert client is not None
+        assert client.clock()
+    assert tried[0] == "http://prometheus-k8s.monitoring.svc:9090"
+    assert tried[-1] == "http://prometheus-server.monitoring.svc:80"
 
 
 @pytest.mark.server

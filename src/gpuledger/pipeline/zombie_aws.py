@@ -394,7 +394,9 @@ def account(
         raise ConfigError("no AWS region", where="--aws", hint="Give --aws /us-east-1, or set AWS_REGION.")
     chosen = parse_region(chosen, "--aws")
     services = ("ec2", "monitoring", "sagemaker")
-    clients = {name: AwsClient(name, chosen, found.credentials, environ) for name in services}
+    clients = {
+        name: AwsClient(name, chosen, found.credentials, environ, timeout=8.0, tries=3) for name in services
+    }
     return Account(chosen, profile or None, clients, now, look_back, limits)
 
 

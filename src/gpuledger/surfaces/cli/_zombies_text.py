@@ -139,19 +139,22 @@ def slack_text(rows: Sequence[Row], totals: Row) -> str:
         return "*GPU zombies: unknown*, no card's state could be told"
     head = f"*{totals['zombies']} of {totals['gpus']} GPUs idle, {price}*"
     head += f" ({totals['candidates']} candidates)" if totals["candidates"] else ""
+    head += f", {_money(totals['wasted_usd'])} so far" if totals["wasted_usd"] else ""
     head += f", {totals['unknown']} unknown" if totals["unknown"] else ""
     lines = [head]
-    zombies = [row for row in rows if row["verdict"] or row["candidate"]]
-    for row in zombies[:_SLACK_ROWS]:
-        cost = row["usd_per_hour"]
-        price = "unpriced" if cost is None else f"${cost:,.2f}/h"
-        whose = " ".join(str(row[key]) for key in ("job", "owner") if row[key])
-        lines.append(_escaped(f"• {row['state']} {row['gpu']} {whose} {price}: {row['evidence']}"))
+    names = _names(rows)
+    groups = _groups([row for row in rows if row["verdict"] or row["candidate"]])
+    for some in groups[:_SLACK_ROWS]:
+        row, cost = some[0], _sum(some, "usd_per_hour")
+        cards = names[row["gpu"]] + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+        price = "unpriced" if cost is None else f"{_money(cost)}/h"
+        about = " · ".join(str(word) for word in (cards, row["job"], row["owner"], price) if word)
+        lines.append(f"• *{row['state']}* {_escaped(about)}")
+        lines.append(f"  {_escaped(row['evidence'])}")
         if row["reclaim"]:
             lines.append(f"  `{_escaped(row['reclaim']).replace('`', '')}`")
-    if len(zombies) > _SLACK_ROWS:
-        lines.append(f"and {len(zombies) - _SLACK_ROWS} more")
-    return "\n".join(lines)
+    left = sum(len(some) for some in groups[_SLACK_ROWS:])
+    return "\n".join([*lines, f"and {left} more"] if left else lines)
 
 
 def _escaped(text: str) -> str:
