@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from gpuledger.core.exposition import Sample
@@ -84,6 +85,7 @@ def ratio(value: Decimal | None, scale: int = 1) -> Decimal | None:
     return value / scale if value is not None and 0 <= value <= scale else None
 
 
+@lru_cache(1024)
 def canonical(model_name: str | None) -> str | None:
     """Name the model as the ledger does, None when it isn't known."""
     found = accelerator(model_name) if model_name else None
@@ -101,12 +103,16 @@ def own(labels: Mapping[str, str]) -> dict[str, str]:
     return {**{key: value for key, value in kept.items() if not key.startswith("exported_")}, **exported}
 
 
-def holder(labels: Mapping[str, str], *, exported: bool = False) -> Holder | None:
+def holder(
+    labels: Mapping[str, str], named: Mapping[str, str] | None = None, *, exported: bool = False
+) -> Holder | None:
     """Return who a DCGM series says holds the card; None when nobody, or only the exporter itself, is named.
 
     `exported` says that other series of the same scrape have `exported_pod`: then a bare `pod` is the exporter.
+    `named` are the labels' `own`, for who has them already.
     """
-    named = own(labels)
+    if named is None:
+        named = own(labels)
     bare = not labels.get("exported_pod")
     pod = named.get("pod") or named.get("pod_name")
     container = named.get("container") or named.get("container_name")

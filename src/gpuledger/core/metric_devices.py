@@ -4,17 +4,17 @@ A card that two exporters (or two scrape jobs) tell of is one card. Sharers of a
 value, so what one of several used can't be told. Traps and labels: see `core.card_facts`.
 """
 
-from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from gpuledger.core.card_facts import Holder, canonical, holder, own, slice_of, slice_part
-from gpuledger.core.metric_series import Series, Window, merged
+import numpy as np
+
+from gpuledger.core.card_facts import Holder, canonical, holder, slice_of, slice_part
+from gpuledger.core.metric_grid import Flags, Grid, Ints, Labels, Values, Window, first_of, in_units, masks
 from gpuledger.core.sharing import claim_share
 from gpuledger.core.usage import Sharing
 from gpuledger.core.workload.devices import DeviceRequest
@@ -24,53 +24,73 @@ _NODE_LABELS: Final = ("node", "kubernetes_node", "nodename", "Hostname", "hostn
 _TURNS: Final = frozenset({"time-slicing", "mps"})
 _ALONE: Final = frozenset({"whole", "mig", "dra"})
 _EXPORTED: Final = ("exported_pod", "exported_namespace")
+# Question -> a ratio is the value over 10 to this power.
+_RATIOS: Final = {"gpu_util": 2, "gpu_engine": 0}
+_QUESTIONS: Final = (*_RATIOS, "hami")
+
+# Uuid of the card, and the id of its slice or None.
+Place = tuple[str, str | None]
 
 
 @dataclass(slots=True, eq=False)
 class Device:
-    """A card, or a MIG slice of the card `uuid`.
-
-    `held` has the steps in which each holder was seen on it. `busy` is from 0 to 1, by holder and step: in a step in
-    which a card changes hands, each of both has the mean over its own time. Holder None stands for nobody.
-    """
+    """A card, or a MIG slice of the card `uuid`. `held` has its holders' rows in `Devices`."""
 
     uuid: str
     slice_id: str | None = None
     profile: str | None = None
     model_name: str | None = None
     nodes: list[str] = field(default_factory=list)
-    busy: dict[Holder | None, Mapping[datetime, Decimal]] = field(default_factory=dict)
-    held: dict[Holder, set[datetime]] = field(default_factory=lambda: defaultdict(set))
-    # Computed once per holder, when `held` is complete.
-    _beside: dict[Holder, list[set[datetime]]] = field(default_factory=dict)
+    held: dict[Holder, int] = field(default_factory=dict)
 
     def node(self, known: Container[str]) -> str | None:
         """Return the node that the card is in: a label that names a known node, else the exporter's first word."""
         return next((node for node in self.nodes if node in known), self.nodes[0] if self.nodes else None)
 
-    def sharers(self, one: Holder, when: datetime) -> int:
-        """Count who was on it together with `one` in a step. Who was seen with it in that step only took over from it."""
-        return 1 + sum(when in steps for steps in self.beside(one))
 
-    def beside(self, one: Holder) -> list[set[datetime]]:
-        """Return the steps of those who were on it together with `one`."""
-        if one not in self._beside:
-            own_steps = self.held[one]
-            others = [steps for other, steps in self.held.items() if other != one]
-            self._beside[one] = [
-                steps for steps in others if len(steps & own_steps) > 1 or steps == own_steps
-            ]
-        return self._beside[one]
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A holder's place on a device. `steps` has a bit for each step in which it was seen there.
+
+    `beside` are the steps of those who were on it together with this holder. Who was seen with it in a single step
+    only took over from it.
+    """
+
+    device: Device
+    by: Holder
+    row: int
+    steps: int
+    beside: tuple[int, ...] = ()
+
+    def sharers(self, step: int) -> int:
+        """Count who was on it in a step, this one included."""
+        return 1 + sum(steps >> step & 1 for steps in self.beside)
+
+
+@dataclass(slots=True, eq=False)
+class Devices:
+    """The cards and slices that DCGM or HAMi tell of, sorted, and a row for each holder of each.
+
+    `busy` is from 0 to 1: in a step in which a card changes hands, each of both has the mean over its own time.
+    """
+
+    listed: list[Device]
+    seats: list[Seat]
+    busy: Values
+    units: Ints
 
 
 class Hold(NamedTuple):
-    """What a container held of cards in one step: with a device a share of it, without one a number of devices."""
+    """What a container held of cards: with a device a share of it, without one a number of devices.
+
+    `row` is the row of `Devices` whose use was this holder's alone, None when what it used can't be told.
+    """
 
     device: str | None
     requested: Decimal | None
-    used: Decimal | None
     sharing: Sharing | None
     share: Fraction | None
+    row: int | None = None
 
 
 @lru_cache(1024)
@@ -87,56 +107,50 @@ def rounded(number: Decimal) -> Decimal:
     return kept.quantize(Decimal(1)) if kept.as_tuple().exponent > 0 else kept  # type: ignore[operator]
 
 
-def devices(window: Window) -> list[Device]:
-    """Return the cards and slices that DCGM or HAMi tell of, sorted."""
-    found: dict[tuple[str, str | None], Device] = {}
-    values: dict[tuple[str, str | None], dict[tuple[Holder | None, str], list[Series]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
+def devices(window: Window) -> Devices:
+    """Return the cards of a window and their holders."""
+    found: dict[Place, Device] = {}
+    rows = 0
+    grids = {name: window.of(name) for name in _QUESTIONS}
+    into: dict[str, Ints] = {}
     exported = {
-        series.labels.get("job")
-        for name in ("gpu_util", "gpu_engine")
-        for series in window.series.get(name, ())
-        if any(series.labels.get(label) for label in _EXPORTED)
+        labels.get("job")
+        for name in _RATIOS
+        for labels in grids[name].labels
+        if any(labels.get(label) for label in _EXPORTED)
     }
-    for name in ("gpu_util", "gpu_engine", "hami"):
-        for series in window.series.get(name, ()):
-            told = own(series.labels)
-            uuid = told.get("UUID") or told.get("deviceuuid") or told.get("device_uuid")
-            if uuid is None:
+    for name, grid in grids.items():
+        into[name] = np.full(len(grid.labels), -1, np.int64)
+        for row, (labels, told) in enumerate(zip(grid.labels, grid.own, strict=True)):
+            if (device := _device(found, told)) is None:
                 continue
-            slice_id, profile = slice_of(told)
-            device = found.setdefault(
-                (uuid, slice_id), Device(uuid, slice_id, profile, told.get("modelName"))
-            )
-            device.nodes += [
-                node for label in _NODE_LABELS if (node := told.get(label)) and node not in device.nodes
-            ]
-            held_by = (
+            by = (
                 _hami(told)
                 if name == "hami"
-                else holder(series.labels, exported=series.labels.get("job") in exported)
+                else holder(labels, told, exported=labels.get("job") in exported)
             )
-            if held_by is not None:
-                device.held[held_by].update(series.values)
-            values[uuid, slice_id][held_by, name].append(series)
-    sliced = {uuid for uuid, slice_id in found if slice_id is not None}
-    for (uuid, slice_id), device in found.items():
-        said = values[uuid, slice_id]
-        for held_by in {one for one, _ in said}:
-            engine = _ratios(said[held_by, "gpu_engine"], 1)
-            # GPU_UTIL is 0 on a card in MIG mode, whatever runs.
-            blind = slice_id is not None or uuid in sliced
-            util = {} if blind else _ratios(said[held_by, "gpu_util"], 100)
-            device.busy[held_by] = {**engine, **util}
-    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+            if by is not None:
+                into[name][row] = device.held.setdefault(by, rows)
+                rows += device.held[by] == rows
+    listed = [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+    busy = _busy(grids, into, _blind(listed, rows))
+    return Devices(listed, _seats(listed, _known(grids, into, rows)), busy, in_units(busy))
 
 
-def _ratios(series: Sequence[Series], scale: int) -> dict[datetime, Decimal]:
-    return {when: value / scale for when, value in merged(series).items() if 0 <= value <= scale}
+def _device(found: dict[Place, Device], told: Labels) -> Device | None:
+    uuid = told.get("UUID") or told.get("deviceuuid") or told.get("device_uuid")
+    if uuid is None:
+        return None
+    slice_id, profile = slice_of(told)
+    if (device := found.get((uuid, slice_id))) is None:
+        device = found[uuid, slice_id] = Device(uuid, slice_id, profile, told.get("modelName"))
+    for label in _NODE_LABELS:
+        if (node := told.get(label)) and node not in device.nodes:
+            device.nodes.append(node)
+    return device
 
 
-def _hami(told: Mapping[str, str]) -> Holder | None:
+def _hami(told: Labels) -> Holder | None:
     pod = told.get("podname") or told.get("pod")
     space, container = (
         told.get("podnamespace") or told.get("namespace"),
@@ -145,43 +159,63 @@ def _hami(told: Mapping[str, str]) -> Holder | None:
     return Holder(space, pod, container) if pod else None
 
 
-@dataclass(slots=True, eq=False)
-class Seat:
-    """A holder's place on a device, with what is asked of it step by step at hand."""
+def _blind(listed: Iterable[Device], rows: int) -> Flags:
+    """Tell of which holders GPU_UTIL says nothing: it is 0 on a card in MIG mode, whatever runs."""
+    blind = np.zeros(rows, np.bool_)
+    sliced = {device.uuid for device in listed if device.slice_id is not None}
+    for device in listed:
+        if device.uuid in sliced:
+            blind[list(device.held.values())] = True
+    return blind
 
-    device: Device
-    by: Holder
-    steps: set[datetime] = field(init=False)
-    busy: Mapping[datetime, Decimal] = field(init=False)
-    beside: list[set[datetime]] = field(init=False)
-    _known: tuple[object, ...] | None = field(init=False, default=None)
-    _part: tuple[Fraction | None, Sharing | None, Decimal | None] = field(
-        init=False, default=(None, None, None)
+
+def _busy(grids: Mapping[str, Grid], into: Mapping[str, Ints], blind: Flags) -> Values:
+    """Return how busy each holder's card was: by GPU_UTIL, or by the engine where that says nothing."""
+    found: list[Values] = []
+    for name, less in _RATIOS.items():
+        said = first_of(grids[name], into[name], blind.size)
+        # 0 <= digits / 10**places <= 10**less; with 18 places all values are small enough.
+        most = 10 ** np.clip(said.places + less, 0, 18)
+        right = said.known & (said.digits >= 0) & (said.digits <= most)
+        found.append(Values(said.digits, np.where(right, said.places + less, -1)))
+    util, engine = found
+    util.places[blind] = -1
+    return Values(
+        np.where(util.known, util.digits, engine.digits), np.where(util.known, util.places, engine.places)
     )
 
-    def __post_init__(self) -> None:
-        self.steps, self.busy = self.device.held[self.by], self.device.busy.get(self.by, {})
-        self.beside = self.device.beside(self.by)
 
-    def hold(self, request: DeviceRequest | None, when: datetime) -> Hold:
-        """Return what it is in a step. The part changes with the sharers and the request only."""
-        sharers = 1 + (sum(when in steps for steps in self.beside) if self.beside else 0)
-        if self._known is None or self._known[0] != sharers or self._known[1] is not request:
-            share, sharing = part_of(self.device, self.by, request, when)
-            self._part = (share, sharing, None if share is None else decimal(share))
-            self._known = (sharers, request)
-        share, sharing, size = self._part
-        busy = self.busy.get(when)
-        alone = sharers == 1 and sharing in _ALONE
-        used = None if busy is None or size is None or not alone else rounded(busy * size)
-        return Hold(self.device.uuid, size, used, sharing, share)
+def _known(grids: Mapping[str, Grid], into: Mapping[str, Ints], rows: int) -> list[int]:
+    """Return the steps in which each holder was seen."""
+    found = [0] * rows
+    for name, grid in grids.items():
+        for place, steps in zip(into[name].tolist(), masks(grid.values.known), strict=True):
+            if place >= 0:
+                found[place] |= steps
+    return found
 
 
-def holds(held: Sequence[Seat], asked: Sequence[DeviceRequest], when: datetime) -> Iterator[Hold]:
+def _seats(listed: Iterable[Device], steps: Sequence[int]) -> list[Seat]:
+    seats: list[Seat] = []
+    for device in listed:
+        mine = [Seat(device, by, row, steps[row]) for by, row in device.held.items()]
+        seats += mine
+        if len(mine) > 1:
+            for seat in mine:
+                seat.beside = tuple(
+                    other.steps
+                    for other in mine
+                    if other is not seat
+                    and ((other.steps & seat.steps).bit_count() > 1 or other.steps == seat.steps)
+                )
+    return seats
+
+
+def holds(held: Sequence[Seat], asked: Sequence[DeviceRequest], step: int) -> Iterator[Hold]:
     """Yield what a container had in a step, from the cards that it was seen on and what it asked for."""
     request = asked[0] if asked else None
     for seat in held:
-        yield seat.hold(request, when)
+        yield seat_hold(seat, request, step)
     seen = Decimal(len(held))
     for one in asked:
         if held and one.sharing in _TURNS:
@@ -190,17 +224,23 @@ def holds(held: Sequence[Seat], asked: Sequence[DeviceRequest], when: datetime) 
         seen -= found
         # Exporters lose labels at times: what was asked for and not seen was held nevertheless.
         if one.count is None or found < one.count:
-            yield Hold(None, None if one.count is None else one.count - found, None, one.sharing, one.share)
+            yield Hold(None, None if one.count is None else one.count - found, one.sharing, one.share)
+
+
+def seat_hold(seat: Seat, request: DeviceRequest | None, step: int) -> Hold:
+    """Return what a holder has of a device in a step."""
+    sharers = seat.sharers(step)
+    share, sharing = part_of(seat.device, seat.by, request, sharers)
+    size = None if share is None else decimal(share)
+    alone = size is not None and sharers == 1 and sharing in _ALONE
+    return Hold(seat.device.uuid, size, sharing, share, seat.row if alone else None)
 
 
 def part_of(
-    device: Device, one: Holder, request: DeviceRequest | None, when: datetime
+    device: Device, one: Holder, request: DeviceRequest | None, sharers: int
 ) -> tuple[Fraction | None, Sharing | None]:
     """Tell which part of the card behind a device a holder has, and how it is shared."""
-    sharers = device.sharers(one, when)
-    part = (
-        Fraction(1) if device.slice_id is None else slice_part(device.profile, canonical(device.model_name))
-    )
+    part = _WHOLE if device.slice_id is None else slice_part(device.profile, canonical(device.model_name))
     if one.claim is not None:
         return (None if part is None else claim_share(sharers, part)), "dra"
     if device.slice_id is not None:
@@ -210,7 +250,10 @@ def part_of(
         # Turns at one card that one container took are one device.
         share = request.share
         if share is not None and share < 1 and request.count is not None and request.sharing in _TURNS:
-            share = min(Fraction(1), share * Fraction(request.count))
+            share = min(_WHOLE, share * Fraction(request.count))
         return share, request.sharing
     # Several on a card that each asked for one: turns, whose number no label tells.
-    return (Fraction(1), "whole") if sharers == 1 else (None, "time-slicing")
+    return (_WHOLE, "whole") if sharers == 1 else (None, "time-slicing")
+
+
+_WHOLE: Final = Fraction(1)

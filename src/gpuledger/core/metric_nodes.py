@@ -1,154 +1,144 @@
 """Nodes of a cluster over time, from kube-state-metrics: their size, labels, instance type and cards.
 
-Label names come maimed: kube-state-metrics makes `eks.amazonaws.com/capacityType` into
-`label_eks_amazonaws_com_capacity_type`. Names that the ledger understands are given back their form; others keep the
-maimed one. Labels are only there when kube-state-metrics is told to show them (`--metric-labels-allowlist`).
+Labels are only there when kube-state-metrics is told to show them (`--metric-labels-allowlist`).
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
+import numpy as np
+
 from gpuledger.core.card_facts import canonical
-from gpuledger.core.metric_series import Window, spans
+from gpuledger.core.metric_grid import Values, Window, changes, masks, runs
+from gpuledger.core.metric_names import resource_name, shown_labels
 from gpuledger.core.usage import NodeInterval
 from gpuledger.core.workload.nodes import NodeShape, node_shape
 
-NODE_LABELS: Final = (
-    *("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type"),
-    *("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"),
-    *("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"),
-    *("cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup", "alpha.eksctl.io/nodegroup-name"),
-    *(
-        "karpenter.sh/nodepool",
-        "karpenter.sh/provisioner-name",
-        "kubernetes.azure.com/agentpool",
-        "agentpool",
-    ),
-    *("node.coreweave.cloud/class", "nodepool", "node-pool", "oci.oraclecloud.com/nodepool"),
-    *("karpenter.sh/capacity-type", "eks.amazonaws.com/capacityType", "cloud.google.com/gke-spot"),
-    *("cloud.google.com/gke-preemptible", "cloud.google.com/gke-provisioning"),
-    *("kubernetes.azure.com/scalesetpriority", "node.kubernetes.io/lifecycle", "ray.io/market-type"),
-    *("nvidia.com/gpu.product", "nvidia.com/gpu.count", "nvidia.com/gpu.memory", "nvidia.com/gpu.replicas"),
-    *("nvidia.com/gpu.sharing-strategy", "nvidia.com/mig.strategy", "nvidia.com/mig.config"),
-    *("amd.com/gpu.product-name", "beta.amd.com/gpu.product-name", "gpu.intel.com/product"),
-    *("cloud.google.com/gke-accelerator", "cloud.google.com/gke-accelerator-count"),
-    *("cloud.google.com/gke-tpu-accelerator", "cloud.google.com/gke-gpu-partition-size"),
-    *("cloud.google.com/gke-max-shared-clients-per-gpu", "cloud.google.com/gke-gpu-sharing-strategy"),
-    *("k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name", "gpu.nvidia.com/class"),
-    *("karpenter.k8s.aws/instance-gpu-count", "kubernetes.io/hostname", "kubernetes.io/arch"),
-)
-RESOURCES: Final = (
-    *(
-        "nvidia.com/gpu",
-        "nvidia.com/gpu.shared",
-        "nvidia.com/pgpu",
-        "nvidia.com/gpucores",
-        "nvidia.com/gpumem",
-    ),
-    *("nvidia.com/gpumem-percentage", "volcano.sh/vgpu-number", "volcano.sh/vgpu-cores"),
-    *("volcano.sh/vgpu-memory", "volcano.sh/vgpu-memory-percentage", "amd.com/gpu", "google.com/tpu"),
-    *("gpu.intel.com/i915", "gpu.intel.com/xe", "habana.ai/gaudi", "habana.ai/goya", "cambricon.com/mlu"),
-    *("aws.amazon.com/neuron", "aws.amazon.com/neurondevice", "aws.amazon.com/neuroncore"),
-    *("k8s.amazonaws.com/vgpu", "hygon.com/dcu", "gpu.intel.com/i915.shared", "gpu.intel.com/xe.shared"),
-)
-_CAPITAL: Final = re.compile(r"([a-z0-9])([A-Z])")
-_MIG: Final = re.compile(r"nvidia_com_mig_(\d+g)_(\d+gb)(?:_(me))?(_shared)?")
-_AMD: Final = re.compile(r"amd_com_([sdtqc]px_nps\d+)")
+_REMEMBERED: Final = 20_000
 
 
-def maimed(name: str) -> str:
-    """Spell a label or resource name as kube-state-metrics does."""
-    return _CAPITAL.sub(r"\1_\2", re.sub(r"[^a-zA-Z0-9_]", "_", name)).lower()
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What a node is. `cards` is a text that two nodes have in common when what is known of their cards is the same."""
+
+    node: NodeShape
+    cards: str
 
 
-_LABELS: Final = {maimed(name): name for name in NODE_LABELS}
-_RESOURCES: Final = {maimed(name): name for name in RESOURCES}
+# What each node is in each step, None where it wasn't seen.
+Shapes = dict[str, list[Shape | None]]
 
 
-def resource_name(said: str) -> str:
-    """Give a resource back its name: `nvidia_com_mig_1g_10gb` is `nvidia.com/mig-1g.10gb`."""
-    if found := _MIG.fullmatch(said):
-        extra = (f".{found[3]}" if found[3] else "") + (".shared" if found[4] else "")
-        return f"nvidia.com/mig-{found[1]}.{found[2]}{extra}"
-    if found := _AMD.fullmatch(said):
-        return f"amd.com/{found[1]}"
-    return _RESOURCES.get(said, said)
+@dataclass(slots=True)
+class _Told:
+    """One series about a node: when it was there, when it changed, and what it says."""
+
+    steps: int
+    edges: int
+    row: int
+    resource: str | None
+    texts: tuple[tuple[str, str], ...]
 
 
-def shown_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the Kubernetes labels that a `kube_*_labels` series shows, by their names where those are known."""
-    return {
-        _LABELS.get(key.removeprefix("label_"), key.removeprefix("label_")): value
-        for key, value in labels.items()
-        if key.startswith("label_")
-    }
+def node_shapes(window: Window) -> Shapes:
+    """Return what each node is in each step in which it was seen."""
+    told: dict[str, list[tuple[Values, _Told]]] = defaultdict(list)
+    for name in ("node_info", "node_labels", "node_capacity"):
+        grid = window.of(name)
+        values = grid.values
+        moved = np.zeros_like(values.known)
+        moved[:, 1:] = (np.diff(values.digits) != 0) | (np.diff(values.places) != 0)
+        for row, (steps, edges) in enumerate(zip(masks(values.known), masks(moved), strict=True)):
+            labels = grid.own[row]
+            if node := labels.get("node"):
+                one = _Told(steps, changes(steps) | edges, row, labels.get("resource"), _texts(labels))
+                told[node].append((values, one))
+    found = {node: _steps(node, listed, window.steps) for node, listed in told.items()}
+    return {node: steps for node, steps in found.items() if any(steps)}
 
 
-def node_shapes(window: Window) -> dict[str, dict[datetime, NodeShape]]:
-    """What each node is in each step in which it was seen."""
-    known: dict[str, dict[datetime, dict[str, object]]] = defaultdict(lambda: defaultdict(dict))
-    for labels, series in window.of("node_info", "node_labels", "node_capacity"):
-        node = labels.get("node")
-        if not node:
+def _texts(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    found = [(f"label {key}", text) for key, text in shown_labels(labels).items()]
+    if "resource" not in labels and (provider := labels.get("provider_id")):
+        found.insert(0, ("provider", provider))
+    return tuple(found)
+
+
+def _steps(node: str, listed: Sequence[tuple[Values, _Told]], count: int) -> list[Shape | None]:
+    found: list[Shape | None] = [None] * count
+    edges = 0
+    for _, one in listed:
+        edges |= one.edges
+    for first, past in runs(edges, count):
+        told: dict[str, str] = {}
+        seen = False
+        for values, one in listed:
+            if not one.steps >> first & 1:
+                continue
+            seen = True
+            if one.resource is not None:
+                size = format(values.number(one.row, first), "f")
+                told[f"capacity {resource_name(one.resource)}"] = size
+            told.update(one.texts)
+        if seen:
+            found[first:past] = [_shape(node, tuple(sorted(told.items())))] * (past - first)
+    return found
+
+
+@lru_cache(_REMEMBERED)
+def _shape(node: str, told: tuple[tuple[str, str], ...]) -> Shape:
+    tags, sizes = (
+        {name.removeprefix(prefix): text for name, text in told if name.startswith(prefix)}
+        for prefix in ("label ", "capacity ")
+    )
+    shape = node_shape(
+        {
+            "kind": "Node",
+            "metadata": {"name": node, "labels": tags},
+            "spec": {"providerID": dict(told).get("provider")},
+            "status": {"capacity": sizes},
+        }
+    )
+    return Shape(shape, repr(shape.cards))
+
+
+def bridge(shapes: Shapes, gaps: Iterable[tuple[int, int]], count: int) -> None:
+    """A node that is the same before and after a gap was there meanwhile."""
+    for first, past in gaps:
+        if first == 0 or past == count:
             continue
-        for when, value in series.values.items():
-            told = known[node][when]
-            if "resource" in labels:
-                told[f"capacity {resource_name(labels['resource'])}"] = value
-            elif provider := labels.get("provider_id"):
-                told["provider"] = provider
-            told.update({f"label {key}": text for key, text in shown_labels(labels).items()})
-    cache: dict[tuple[object, ...], NodeShape] = {}
-    return {
-        node: {when: _shape(node, told, cache) for when, told in steps.items()}
-        for node, steps in known.items()
-    }
-
-
-def _shape(node: str, told: Mapping[str, object], cache: dict[tuple[object, ...], NodeShape]) -> NodeShape:
-    key = (node, *sorted((name, str(value)) for name, value in told.items()))
-    if key not in cache:
-        tags = {
-            name.removeprefix("label "): value for name, value in told.items() if name.startswith("label ")
-        }
-        sizes = {
-            name.removeprefix("capacity "): format(value, "f")
-            for name, value in told.items()
-            if name.startswith("capacity ") and isinstance(value, Decimal)
-        }
-        cache[key] = node_shape(
-            {
-                "kind": "Node",
-                "metadata": {"name": node, "labels": tags},
-                "spec": {"providerID": told.get("provider")},
-                "status": {"capacity": sizes},
-            }
-        )
-    return cache[key]
+        for steps in shapes.values():
+            before, after = steps[first - 1], steps[past]
+            if before is not None and after is not None and before.node == after.node:
+                steps[first:past] = [one or before for one in steps[first:past]]
 
 
 def node_intervals(
-    window: Window,
-    shapes: Mapping[str, Mapping[datetime, NodeShape]],
-    cards: Mapping[str, Mapping[str, str | None]],
+    window: Window, shapes: Shapes, cards: Mapping[str, Mapping[str, str | None]]
 ) -> list[NodeInterval]:
     """Return each node while it stayed the same. `cards` has DCGM's model name by uuid by node."""
     found = []
     for node, steps in sorted(shapes.items()):
-        by_shape: dict[str, tuple[NodeShape, list[datetime]]] = {}
-        for when, shape in steps.items():
-            by_shape.setdefault(repr(shape), (shape, []))[1].append(when)
-        for shape, whens in by_shape.values():
-            found += [
-                _interval(window.cluster, shape, start, end, cards.get(node, {}))
-                for start, end in spans(whens, window.step)
-            ]
-    return sorted(found, key=lambda one: (one.node, one.start))
+        first = 0
+        for past in range(1, len(steps) + 1):
+            shape = steps[first]
+            if past < len(steps) and _same(shape, steps[past]):
+                continue
+            if shape is not None:
+                start, end = window.at(first), window.at(past)
+                found.append(_interval(window.cluster, shape.node, start, end, cards.get(node, {})))
+            first = past
+    return found
+
+
+def _same(one: Shape | None, other: Shape | None) -> bool:
+    return one is other or (one is not None and other is not None and one.node == other.node)
 
 
 def _interval(

@@ -128,26 +128,34 @@ class Spool:
         if handle := self._files.pop(table, None):
             handle.close()
             self._write.pop(table)
-        path, scratch = self.folder / f"{table}.csv", self.folder / f"{table}.spool.parquet"
+        blocks = [block for name, block in self._blocks if name == table]
+        path = self.folder / f"{table}.csv"
+        if blocks and not path.exists():
+            read = "SELECT * EXCLUDE (file_row_number)"  # all in the table's types
+        else:
+            scratch = self._texts_of(con, table, path)
+            read = f"SELECT * EXCLUDE (file_row_number), file_row_number + 1 AS _row FROM read_parquet({duckdb.literal(scratch)}, file_row_number = true)"
+            if blocks:
+                read += f" UNION ALL BY NAME SELECT {_texts(table)}"
+        if blocks:
+            read += f", file_row_number + 1 AS _row FROM read_parquet({duckdb.literals(blocks)}, file_row_number = true, union_by_name = true)"
+        con.execute(
+            f"CREATE OR REPLACE VIEW native_{table} AS SELECT *, {duckdb.literal(label)} AS _file FROM ({read})"
+        )
+        return record_files.check(con, table)
+
+    def _texts_of(self, con: duckdb.Connection, table: str, path: Path) -> Path:
+        """Turn what was written down, which may be nothing, into a Parquet file of texts."""
+        scratch = self.folder / f"{table}.spool.parquet"
         names = ", ".join(f"{duckdb.literal(name)}: 'VARCHAR'" for name in self._columns[table])
-        if not path.exists():
-            path.touch()
+        path.touch()
         con.execute(
             f"COPY (FROM read_csv({duckdb.literal(path)}, auto_detect = false, header = false, columns = {{{names}}}, "
             f"delim = ',', quote = '\"', escape = '\"', new_line = '\\r\\n', nullstr = '', max_line_size = 16777216, "
             f"buffer_size = 33554432)) TO {duckdb.literal(scratch)} ({_SCRATCH})"
         )
         path.unlink()
-        parts = [f"SELECT * EXCLUDE (file_row_number), file_row_number + 1 AS _row FROM read_parquet({duckdb.literal(scratch)}, file_row_number = true)"]  # fmt: skip
-        parts += [
-            f"SELECT {_texts(table)}, file_row_number + 1 AS _row FROM read_parquet({duckdb.literal(block)}, file_row_number = true)"
-            for name, block in self._blocks
-            if name == table
-        ]
-        con.execute(
-            f"CREATE OR REPLACE VIEW native_{table} AS SELECT *, {duckdb.literal(label)} AS _file FROM ({' UNION ALL BY NAME '.join(parts)})"
-        )
-        return record_files.check(con, table)
+        return scratch
 
     def close(self) -> None:
         """Close the files; their folder is the caller's to remove."""

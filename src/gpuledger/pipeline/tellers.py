@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gpuledger import registry
 from gpuledger.core.serving_metrics import LABELLED, Engine
 from gpuledger.core.tags import aliases
 from gpuledger.core.telling import Asked, Covered, Memory, Teller, Told
-from gpuledger.core.usage import NodeInterval, UsageInterval
+from gpuledger.core.usage import NodeInterval
 from gpuledger.core.workload import Attribution
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import ConfigError
 from gpuledger.pipeline import serving, snapshots, watched
+from gpuledger.pipeline.usage_blocks import Blocks
 from gpuledger.telemetry import kubernetes, prometheus, slurm
 
 Interval = tuple[datetime, datetime]
-_Row = TypeVar("_Row", UsageInterval, NodeInterval)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -187,21 +187,22 @@ def _prometheus(asked: Asked) -> Iterator[Told]:
     found = Settings(asked, *_SERVER)
     server, cluster = _server(found)
     step, steps = found.span("step", "5m"), int(found.number("steps", 24))
-    for start, end in days(asked.since, asked.until):
-        told = set[Diagnostic]()
-        for batch in prometheus.read(server, cluster, (start, end), step=step, steps=steps, now=asked.now):
-            asked.progress(f"{asked.name}: {batch.start:%Y-%m-%d %H:%M} to {batch.end:%H:%M}")
-            if batch.gaps:
-                yield from (piece for row in batch.usage for piece in _without(row, batch.gaps))
+    with Blocks() as blocks:
+        for start, end in days(asked.since, asked.until):
+            told = set[Diagnostic]()
+            for batch in prometheus.read(
+                server, cluster, (start, end), step=step, steps=steps, now=asked.now
+            ):
+                asked.progress(f"{asked.name}: {batch.start:%Y-%m-%d %H:%M} to {batch.end:%H:%M}")
+                # Of what nobody saw, nothing is stored, so that it is unknown and not idle.
+                if len(held := batch.held.without(batch.gaps)):
+                    yield blocks.block(held)
                 yield from (piece for row in batch.nodes for piece in _without(row, batch.gaps))
-            else:
-                yield from batch.usage
-                yield from batch.nodes
-            yield from batch.jobs
-            # What is missing all day is said once a day.
-            yield from (one for one in batch.diagnostics if one not in told)
-            told |= set(batch.diagnostics)
-            yield Covered(batch.start, batch.end, gaps=batch.gaps)
+                yield from batch.jobs
+                # What is missing all day is said once a day.
+                yield from (one for one in batch.diagnostics if one not in told)
+                told |= set(batch.diagnostics)
+                yield Covered(batch.start, batch.end, gaps=batch.gaps)
 
 
 def days(since: datetime, until: datetime) -> Iterator[Interval]:
@@ -213,8 +214,8 @@ def days(since: datetime, until: datetime) -> Iterator[Interval]:
         start = midnight
 
 
-def _without(row: _Row, gaps: Sequence[Interval]) -> Iterator[_Row]:
-    """Cut gaps out of an interval: of what nobody saw, nothing is stored, so that it is unknown and not idle."""
+def _without(row: NodeInterval, gaps: Sequence[Interval]) -> Iterator[NodeInterval]:
+    """Cut gaps out of an interval."""
     start = row.start
     for begin, end in sorted(gaps):
         if end <= start or begin >= row.end:

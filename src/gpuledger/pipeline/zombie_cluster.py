@@ -8,9 +8,8 @@ from decimal import Decimal
 from typing import Final
 
 from gpuledger.core.card_facts import canonical, own
-from gpuledger.core.cluster_metrics import owner_edges, root
-from gpuledger.core.metric_nodes import resource_name, shown_labels
-from gpuledger.core.metric_series import Series, Window
+from gpuledger.core.metric_names import resource_name, shown_labels
+from gpuledger.core.metric_owners import owner_edges, root
 from gpuledger.core.zombies import KEEP_UNTIL, PROTECTED, Holding, Progress
 from gpuledger.pipeline.zombie_holders import Known, Machine, is_notebook
 from gpuledger.pipeline.zombie_metrics import Place, Reader, Serving
@@ -82,15 +81,15 @@ class Cluster:
         nodes = self._labelled("kube_node_labels")
         if not cards and not nodes:
             return None
-        series = {
-            name: [Series(labels, {}) for labels, _ in reader.client.instant(self._latest(metric), reader.at)]
+        owners = {
+            name: [own(labels) for labels, _ in reader.client.instant(self._latest(metric), reader.at)]
             for name, metric in (
                 ("pod_owner", "kube_pod_owner"),
                 ("replicaset_owner", "kube_replicaset_owner"),
                 ("job_owner", "kube_job_owner"),
             )
         }
-        edges = owner_edges(Window("", reader.at, reader.at, timedelta(minutes=1), series))
+        edges = owner_edges("", owners)
         told: dict[Place, dict[str, str]] = defaultdict(dict)
         for metric in ("kube_pod_labels", "kube_pod_annotations"):
             for labels in self._labelled(metric):

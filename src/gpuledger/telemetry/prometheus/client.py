@@ -1,64 +1,32 @@
-"""Prometheus, or what speaks its HTTP API (Thanos, Mimir, VictoriaMetrics): usage records of a Kubernetes cluster.
-
-Documented by Prometheus: "HTTP API" (`/api/v1/query`, `/api/v1/query_range`). Reads what kube-state-metrics, cAdvisor,
-dcgm-exporter and HAMi's monitor put there; every question asks for the mean over a step, so that a gap in scraping
-is a gap here too, and no value is carried over it. Counters go through `rate`, which knows their resets.
-Known to be missing: init containers' requests, volumes, network; owners beyond what kube-state-metrics tells (a
-TrainJob above a JobSet); HAMi's utilisation, whose unit differs between its versions.
-"""
+"""The HTTP API of one server: tries again, halves what is too much, and says in words what is wrong."""
 
 import json
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import reduce
+from operator import add
 from sys import intern
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from gpuledger.core import paging
-from gpuledger.core.cluster_metrics import Batch, records
 from gpuledger.core.exposition import number
-from gpuledger.core.metric_series import Series, Window
+from gpuledger.core.metric_series import Series
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import ConfigError, SourceError
 
-TYPE: Final = "prometheus"
-TITLE: Final = "Prometheus with kube-state-metrics, cAdvisor and dcgm-exporter"
+if TYPE_CHECKING:
+    from gpuledger.core.metric_grid import Grid
+    from gpuledger.telemetry.prometheus.matrix import Steps
 
-_CONTAINERS: Final = 'container!="",container!="POD"'
-# Question -> function, metrics, fixed matchers. Metrics of several names are renamings between versions.
-QUESTIONS: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
-    "phase": ("max_over_time", ("kube_pod_status_phase",), 'phase=~"Pending|Running"'),
-    "running": ("avg_over_time", ("kube_pod_container_status_running",), ""),
-    "requests": ("max_over_time", ("kube_pod_container_resource_requests",), ""),
-    "restarts": ("max_over_time", ("kube_pod_container_status_restarts_total",), ""),
-    "pod_info": ("max_over_time", ("kube_pod_info",), ""),
-    "pod_start": ("max_over_time", ("kube_pod_start_time",), ""),
-    "pod_end": ("max_over_time", ("kube_pod_completion_time",), ""),
-    "pod_labels": ("max_over_time", ("kube_pod_labels",), ""),
-    "pod_owner": ("max_over_time", ("kube_pod_owner",), ""),
-    "replicaset_owner": ("max_over_time", ("kube_replicaset_owner",), ""),
-    "job_owner": ("max_over_time", ("kube_job_owner",), ""),
-    "node_info": ("max_over_time", ("kube_node_info",), ""),
-    "node_labels": ("max_over_time", ("kube_node_labels",), ""),
-    "node_capacity": ("max_over_time", ("kube_node_status_capacity",), ""),
-    "cpu": ("rate", ("container_cpu_usage_seconds_total",), _CONTAINERS),
-    "memory": ("avg_over_time", ("container_memory_working_set_bytes",), _CONTAINERS),
-    "gpu_util": ("avg_over_time", ("DCGM_FI_DEV_GPU_UTIL",), ""),
-    "gpu_engine": ("avg_over_time", ("DCGM_FI_PROF_GR_ENGINE_ACTIVE",), ""),
-    "hami": ("max_over_time", ("Device_memory_desc_of_container", "hami_container_device_memory_bytes"), ""),
-}
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 300, 401, 403, 404
-_SKEW: Final = timedelta(seconds=30)
-_ABSURD: Final = Decimal(10) ** 20  # no quantity of these metrics comes near
+_ABSURD: Final = Decimal(10) ** 18  # no quantity of these metrics comes near
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_REMEMBERED: Final = 200_000
 _TOO_MUCH: Final = ("too many samples", "exceeded maximum resolution", "query timed out", "timed out in")
 
 
@@ -89,124 +57,13 @@ class Server:
     clear_text: bool = False
 
 
-def read(
-    server: Server,
-    cluster: str,
-    between: tuple[datetime, datetime],
-    *,
-    step: timedelta = timedelta(minutes=5),
-    steps: int = 24,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Batch]:
-    """Yield the records of [start, end), `steps` steps at a time; times are cut to whole steps.
-
-    What was yielded is complete: after a failure go on from the last batch's `end`. The end is no later than the
-    server's clock. Steps should be at least twice the scrape interval, or rates are unknown.
-    Raises SourceError when the server can't be reached, refuses, or doesn't speak the API; ConfigError for settings
-    that can't work.
-    """
-    with _Client(server, now, sleep) as client:
-        there = client.clock()
-        start, end = _floor(between[0], step), _floor(min(between[1], there), step)
-        notes = list(_skewed(there - now(), client.where))
-        for begin, stop, series, told in _ahead(client, start, end, step, steps):
-            notes += told + _missing(series, client.where)
-            batch = records(Window(cluster, begin, stop, step, series, tuple(notes)))
-            series.clear()  # while the batch is worked on, the next window's are coming
-            yield batch
-            del batch
-            notes = []
-
-
-_Answers = tuple[datetime, datetime, dict[str, list[Series]], list[Diagnostic]]
-
-
-def _ahead(
-    client: "_Client", start: datetime, end: datetime, step: timedelta, steps: int
-) -> Iterator[_Answers]:
-    """Yield windows' answers. The next one's are asked for meanwhile, one question at a time, by one thread."""
-    left = threading.Event()
-
-    def ask(begin: datetime) -> _Answers:
-        stop = min(begin + step * steps, end)
-        series = {name: client.ask(name, begin, stop, step) for name in QUESTIONS if not left.is_set()}
-        return begin, stop, series, client.taken()
-
-    if start >= end:
-        return
-    with ThreadPoolExecutor(1, "prometheus") as pool:
-        try:
-            coming = pool.submit(ask, start)
-            while start < end:
-                found = [coming.result()]
-                start = found[0][1]
-                if start < end:
-                    coming = pool.submit(ask, start)
-                yield found.pop()  # and keeps nothing of it
-        finally:
-            left.set()
-
-
-def connect(
-    server: Server,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    sleep: Callable[[float], None] = time.sleep,
-) -> "_Client":
-    """Return a client for questions of one's own: a context manager. Raises ConfigError for settings that can't work."""
-    return _Client(server, now, sleep)
-
-
-def query(name: str, step: timedelta, match: Mapping[str, str]) -> str:
-    """Return the question's PromQL. The offset makes steps half-open: a sample on a border is in one step only."""
-    function, metrics, fixed = QUESTIONS[name]
-    matchers = [
-        *([fixed] if fixed else []),
-        *(f"{key}={json.dumps(value)}" for key, value in sorted(match.items())),
-    ]
-    return " or ".join(
-        f"{function}({metric}{{{','.join(matchers)}}}[{int(step.total_seconds())}s] offset 1ms)"
-        for metric in metrics
-    )
-
-
-def _floor(when: datetime, step: timedelta) -> datetime:
-    if when.tzinfo is None:
-        raise ConfigError(
-            "a time without a zone", where=str(when), hint="Times are UTC, such as 2026-11-01T00:00:00Z."
-        )
-    return _EPOCH + (when - _EPOCH) // step * step
-
-
-def _skewed(skew: timedelta, where: str) -> Iterator[Diagnostic]:
-    if abs(skew) > _SKEW:
-        yield Diagnostic(
-            "clock-skew",
-            "warning",
-            where,
-            f"its clock is {abs(skew.total_seconds()):.0f} s {'ahead of' if skew > timedelta(0) else 'behind'} ours",
-            "Times are the server's. Check NTP on both machines.",
-        )
-
-
-def _missing(series: Mapping[str, Sequence[Series]], where: str) -> list[Diagnostic]:
-    wanted = (
-        (("requests", "running"), "kube-state-metrics", "Without it nobody's requests and owners are known."),
-        (("gpu_util", "gpu_engine"), "dcgm-exporter", "Without it no card's use is known."),
-        (("cpu", "memory"), "cAdvisor", "Without it the use of CPU and memory isn't known."),
-    )
-    return [
-        Diagnostic("no-metrics", "info", where, f"there is nothing from {whose}", hint)
-        for names, whose, hint in wanted
-        if not any(series.get(name) for name in names)
-    ]
-
-
-class _Client:
+class Client:
     """The API of one server. Secrets are in headers only: no message has them."""
 
     def __init__(self, server: Server, now: Callable[[], datetime], sleep: Callable[[float], None]) -> None:
         import httpx
+
+        from gpuledger.telemetry.prometheus import matrix
 
         parts = urlsplit(server.url.rstrip("/"))
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -228,7 +85,10 @@ class _Client:
                 where=self.where,
                 hint="Use https://…, or allow clear text.",
             )
-        headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+        # Compressing takes a server longer than sending does in one's own network, where plain HTTP is.
+        headers = {"Accept-Encoding": "identity"} if parts.scheme == "http" else {}
+        if server.token:
+            headers["Authorization"] = f"Bearer {server.token}"
         if server.tenant:
             headers["X-Scope-OrgID"] = server.tenant
         auth = httpx.BasicAuth(user, password or "") if user and not server.token else None
@@ -237,7 +97,7 @@ class _Client:
             headers=headers, auth=auth, timeout=server.timeout, verify=_trust(server.ca_file)
         )
         self.notes: dict[str, Diagnostic] = {}
-        self.numbers = _Numbers()
+        self.labels = matrix.LabelSets()
 
     def __enter__(self) -> Self:
         return self
@@ -247,7 +107,7 @@ class _Client:
 
     def clock(self) -> datetime:
         """Return the server's time, which also shows whether it can be asked at all."""
-        data = self.get("query", (("query", "time()"),))
+        data = self.get("query", (("query", "time()"),))["data"]
         try:
             return _EPOCH + timedelta(seconds=float(data["result"][1]))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError):
@@ -255,46 +115,90 @@ class _Client:
 
     def taken(self) -> list[Diagnostic]:
         """Return what was to be told since the last time."""
-        told = list(self.notes.values())
-        self.notes = {}
-        return told
+        told, self.notes = self.notes, {}
+        return list(told.values())
 
-    def ask(self, name: str, start: datetime, end: datetime, step: timedelta) -> list[Series]:
-        """Ask for [start, end); where that is too much for the server, for halves of it."""
-        expression = query(name, step, self.server.match)
-        # The same series may be in both halves: each half is kept, and they are joined where series are.
-        return [
-            one
-            for data in self.ranged(expression, name, (start + step, end), step)
-            for one in self._series(data, step)
-        ]
+    def ask(self, question: "Question", start: datetime, end: datetime) -> "Grid":
+        """Return the answer for [start, end); where that is too much for the server, asked for in parts.
+
+        The same series may be in several parts: each is kept, and they are joined where series are.
+        """
+        step = end - start if question.once else question.step
+        steps, expression = _steps(start, end, step), question.text(step)
+        if not question.once:
+            contents = self._parts(expression, question.name, (start + step, end), step, compact=True)
+        else:
+            try:
+                contents = iter([self._range(expression, (end, end), step, compact=True)])
+            except _TooMuchError as error:
+                if (count := step // question.step) <= 1:
+                    raise self._even(question.name, error) from None
+                middle = start + question.step * (count // 2)
+                return self.ask(question, start, middle) + self.ask(question, middle, end)
+        return reduce(add, (self._grid(one["data"], steps) for one in contents))
 
     def ranged(
         self, expression: str, what: str, between: tuple[datetime, datetime], step: timedelta
     ) -> Iterator[Any]:
         """Yield answers about the moments first, first + step, …, last; several where one is too much for the server."""
+        for content in self._parts(expression, what, between, step, compact=False):
+            yield content["data"]
+
+    def _parts(
+        self,
+        expression: str,
+        what: str,
+        between: tuple[datetime, datetime],
+        step: timedelta,
+        *,
+        compact: bool,
+    ) -> Iterator[Mapping[str, Any]]:
         first, last = between
+        try:
+            yield self._range(expression, between, step, compact=compact)
+        except _TooMuchError as error:
+            count = (last - first) // step + 1
+            if count <= 1:
+                raise self._even(what, error) from None
+            middle = first + step * (count // 2)
+            yield from self._parts(expression, what, (first, middle - step), step, compact=compact)
+            yield from self._parts(expression, what, (middle, last), step, compact=compact)
+
+    def _range(
+        self, expression: str, between: tuple[datetime, datetime], step: timedelta, *, compact: bool
+    ) -> Mapping[str, Any]:
         asked = (
             ("query", expression),
-            ("start", str(int(first.timestamp()))),
-            ("end", str(int(last.timestamp()))),
+            ("start", str(int(between[0].timestamp()))),
+            ("end", str(int(between[1].timestamp()))),
             ("step", str(int(step.total_seconds()))),
             # The server then gives up before we do, and says that it was too much.
             ("timeout", f"{max(1, int(self.server.timeout * 0.9))}s"),
         )
+        return self.get("query_range", asked, compact=compact)
+
+    def _even(self, what: str, error: _TooMuchError) -> SourceError:
+        return SourceError(
+            f"too much for one answer, even for one step of {what}: {error}",
+            where=self.where,
+            hint="Match one cluster, make steps shorter, or raise --query.max-samples and --query.timeout.",
+        )
+
+    def _grid(self, data: Any, steps: "Steps") -> "Grid":  # noqa: ANN401 - JSON
+        from gpuledger.telemetry.prometheus import matrix
+
         try:
-            yield self.get("query_range", asked)
-        except _TooMuchError as error:
-            count = (last - first) // step + 1
-            if count <= 1:
-                raise SourceError(
-                    f"too much for one answer, even for one step of {what}: {error}",
-                    where=self.where,
-                    hint="Match one cluster, make steps shorter, or raise --query.max-samples and --query.timeout.",
-                ) from None
-            middle = first + step * (count // 2)
-            yield from self.ranged(expression, what, (first, middle - step), step)
-            yield from self.ranged(expression, what, (middle, last), step)
+            if data["resultType"] != "matrix":
+                raise self._odd(f"{data['resultType']} came instead of a matrix")
+            result = data["result"]
+            if isinstance(result, matrix.Compact):
+                grid = matrix.read(result, steps, self.labels)
+                if grid is not None:
+                    return grid
+                result = _json(result.body)["data"]["result"]
+            return matrix.walk(result, steps)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise self._odd() from None
 
     def instant(self, expression: str, at: datetime) -> list[tuple[dict[str, str], Decimal]]:
         """Return labels and value of each series of a vector at a moment; NaN and infinities are left out."""
@@ -315,7 +219,7 @@ class _Client:
             ("timeout", f"{max(1, int(self.server.timeout * 0.9))}s"),
         )
         try:
-            data = self.get("query", asked)
+            data = self.get("query", asked)["data"]
         except _TooMuchError as error:
             raise SourceError(
                 f"too much for one answer: {error}",
@@ -327,15 +231,17 @@ class _Client:
                 "resultType": "matrix",
                 "result": [{**one, "values": [one.get("value")]} for one in data.get("result") or ()],
             }
-        return self._series(data, timedelta(0))
+        return self._series(data)
 
-    def get(self, verb: str, params: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401 - JSON
-        """Return the answer's data, after as many tries as are allowed."""
+    def get(
+        self, verb: str, params: tuple[tuple[str, str], ...], *, compact: bool = False
+    ) -> Mapping[str, Any]:
+        """Return the answer, which has data, after as many tries as are allowed; `compact` as `matrix.Compact` if it is."""
         deadline = time.monotonic() + self.server.seconds
         for attempt in range(self.server.tries):
-            data, trouble, asked = self._once(verb, params)
-            if not trouble:
-                return data
+            content, trouble, asked = self._once(verb, params, compact=compact)
+            if content is not None:
+                return content
             wait = paging.backoff(attempt, random.random()) if asked is None else asked  # noqa: S311 - spreads load
             if attempt + 1 == self.server.tries or time.monotonic() + wait > deadline:
                 raise SourceError(
@@ -346,8 +252,10 @@ class _Client:
             self.sleep(wait)
         raise ConfigError("no try is allowed", where="tries", hint="Such as tries = 5.")
 
-    def _once(self, verb: str, params: tuple[tuple[str, str], ...]) -> tuple[Any, str, float | None]:
-        """Return data, or what is wrong that another try may mend and the wait that the server asks for."""
+    def _once(
+        self, verb: str, params: tuple[tuple[str, str], ...], *, compact: bool
+    ) -> tuple[Mapping[str, Any] | None, str, float | None]:
+        """Return the answer, or what is wrong that another try may mend and the wait that the server asks for."""
         import httpx
 
         try:
@@ -362,7 +270,7 @@ class _Client:
         except httpx.HTTPError as error:
             return None, f"{type(error).__name__}: {error}", None
         status = answer.status_code
-        content = _json(bytes(body))
+        content = _content(bytes(body)) if compact else _json(bytes(body))
         said = str(content.get("error", ""))[:300] if isinstance(content, Mapping) else ""
         if any(words in said for words in _TOO_MUCH):
             raise _TooMuchError(said)
@@ -381,7 +289,7 @@ class _Client:
         if not isinstance(content, Mapping) or content.get("status") != "success" or "data" not in content:
             raise self._odd(said or None)
         self._partial(content)
-        return content["data"], "", None
+        return content, "", None
 
     def _refused(self, status: int, said: str) -> None:
         if status in {_UNAUTHORIZED, _FORBIDDEN}:
@@ -416,18 +324,16 @@ class _Client:
                 "Some of the server's stores didn't answer.",
             )
 
-    def _series(self, data: Any, step: timedelta) -> list[Series]:  # noqa: ANN401 - JSON
+    def _series(self, data: Any) -> list[Series]:  # noqa: ANN401 - JSON
         try:
             if data["resultType"] != "matrix":
                 raise self._odd(f"{data['resultType']} came instead of a matrix")
-            times, numbers = _Times(step), self.numbers
-            if len(numbers) > _REMEMBERED:
-                numbers.clear()
+            numbers = _Numbers()
             return [
                 Series(
                     {intern(str(key)): intern(str(value)) for key, value in one["metric"].items()},
                     {
-                        times[when]: value
+                        _EPOCH + timedelta(seconds=float(when)): value
                         for when, text in one["values"]
                         if (value := numbers[text]) is not None
                     },
@@ -438,18 +344,6 @@ class _Client:
             raise self._odd() from None
 
 
-class _Times(dict[Any, datetime]):
-    """Starts of steps by their ends in seconds: all series share them, so that each is made once."""
-
-    def __init__(self, step: timedelta) -> None:
-        super().__init__()
-        self.step = step
-
-    def __missing__(self, when: Any) -> datetime:  # noqa: ANN401 - JSON
-        self[when] = found = _EPOCH + timedelta(seconds=float(when)) - self.step
-        return found
-
-
 class _Numbers(dict[str, Decimal | None]):
     """Values by their text; None for those that are none."""
 
@@ -457,6 +351,37 @@ class _Numbers(dict[str, Decimal | None]):
         value = number(text)
         self[text] = found = None if value is None or abs(value) >= _ABSURD else value
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a window: for every step, or `once` for all of it. `text` gives the PromQL for a length of time."""
+
+    name: str
+    step: timedelta
+    text: Callable[[timedelta], str]
+    once: bool = False
+
+
+def _steps(start: datetime, end: datetime, step: timedelta) -> "Steps":
+    """Return the times of steps: each has the time of its end."""
+    from gpuledger.telemetry.prometheus.matrix import Steps
+
+    return Steps(int((start + step).timestamp()), int(step.total_seconds()), (end - start) // step)
+
+
+def _content(body: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Return an answer as JSON, with a matrix cut at its series but not read yet."""
+    from gpuledger.telemetry.prometheus import matrix
+
+    found = matrix.cut(body)
+    content = _json(body if found is None else found.envelope)
+    if found is None:
+        return content
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(data, dict) or data.get("result") != []:
+        return _json(body)
+    return {**content, "data": {**data, "result": found}}
 
 
 def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
