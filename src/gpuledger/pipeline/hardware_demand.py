@@ -29,7 +29,7 @@ SELECT
     job_id, pod, model, role IN ('prefill', 'decode') AS split, start, date_trunc('hour', start) AS hour,
     epoch_us("end" - start)::DOUBLE / 1e6 AS seconds,
     input_tokens::DOUBLE AS input_tokens, output_tokens::DOUBLE AS output_tokens, running::DOUBLE AS running,
-    waiting::DOUBLE AS waiting, ttft_buckets, tpot_buckets, ttft_seconds_sum::DOUBLE AS ttft_sum,
+    waiting::DOUBLE AS waiting, ttft_seconds_sum::DOUBLE AS ttft_sum,
     ttft_seconds_count::DOUBLE AS ttft_count, tpot_seconds_sum::DOUBLE AS tpot_sum, tpot_seconds_count::DOUBLE AS tpot_count
 FROM tokens
 WHERE start >= $since AND start < $until AND "end" > start AND job_id IS NOT NULL
@@ -61,10 +61,9 @@ GROUP BY 1
 _LOADS: Final = """
 CREATE OR REPLACE TEMP TABLE replica_load AS
 WITH slots AS (
-    SELECT job_id, model, start, CASE WHEN split THEN NULL ELSE pod END AS replica, max(seconds) AS seconds,
+    SELECT job_id, model, start, CASE WHEN split THEN '' ELSE coalesce(pod, '') END AS replica, max(seconds) AS seconds,
         sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(running) AS running, sum(waiting) AS waiting,
-        sum(ttft_sum) AS ttft_sum, sum(ttft_count) AS ttft_count, sum(tpot_sum) AS tpot_sum, sum(tpot_count) AS tpot_count,
-        list(ttft_buckets) AS ttft, list(tpot_buckets) AS tpot
+        sum(ttft_sum) AS ttft_sum, sum(ttft_count) AS ttft_count, sum(tpot_sum) AS tpot_sum, sum(tpot_count) AS tpot_count
     FROM told GROUP BY ALL
 )
 SELECT s.*, c.gpu_model, c.cards, round(log2(running) * $bins) AS bin
@@ -77,14 +76,18 @@ SELECT gpu_model, {cards} AS cards, model, bin, sum(running * seconds) / sum(sec
     sum(ttft_sum) / nullif(sum(ttft_count), 0) AS ttft_mean, sum(tpot_sum) / nullif(sum(tpot_count), 0) AS tpot_mean
 FROM replica_load GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
+# Histograms are read in a second pass, so that no table holds them.
 _BUCKETS: Final = """
 SELECT gpu_model, cards, model, bin, kind, entry.key AS bound, sum(entry.value)::DOUBLE AS count
 FROM (
-    SELECT gpu_model, {cards} AS cards, model, bin, kind, unnest(map_entries(buckets)) AS entry
+    SELECT gpu_model, cards, model, bin, kind, unnest(map_entries(CASE WHEN kind = 'ttft' THEN ttft_buckets ELSE tpot_buckets END)) AS entry
     FROM (
-        SELECT *, 'ttft' AS kind, unnest(ttft) AS buckets FROM replica_load
-        UNION ALL SELECT *, 'tpot' AS kind, unnest(tpot) AS buckets FROM replica_load
-    )
+        SELECT r.gpu_model, {cards} AS cards, r.model, r.bin, t.ttft_buckets, t.tpot_buckets
+        FROM tokens AS t JOIN replica_load AS r
+            ON r.job_id = t.job_id AND r.start = t.start AND r.model IS NOT DISTINCT FROM t.model
+            AND r.replica = CASE WHEN t.role IN ('prefill', 'decode') THEN '' ELSE coalesce(t.pod, '') END
+        WHERE t.start >= $since AND t.start < $until
+    ), (VALUES ('ttft'), ('tpot')) AS kinds (kind)
 )
 GROUP BY ALL
 """
@@ -101,7 +104,7 @@ def measured(con: duckdb.Connection, window: Window, model: str | None = None) -
     con.execute(_LOADS, {"bins": _BINS, "shortest": _SHORTEST})
     slow: dict[tuple[object, ...], dict[str, dict[float, float]]] = {}
     for gpu_model, cards, name, place, kind, bound, count in con.execute(
-        _BUCKETS.format(cards=_CARDS_OF)
+        _BUCKETS.format(cards=_CARDS_OF), {"since": window.start, "until": window.end}
     ).fetchall():
         slow.setdefault((gpu_model, cards, name, place), {}).setdefault(kind, {})[
             float(bound.replace("+Inf", "inf"))
