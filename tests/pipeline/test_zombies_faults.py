@@ -118,6 +118,16 @@ def test_replicas_that_served_are_warm_whatever_serves(server: str) -> None:
     assert (rows["young-0"]["guard"] or "").startswith("warm replica: 1 ")
 
 
+@pytest.mark.parametrize("look_back", [timedelta(minutes=20), timedelta(minutes=40), timedelta(days=7)])
+def test_short_and_long_look_backs(server: str, look_back: timedelta) -> None:
+    settings = Settings(at=NOW, look_back=look_back, show_all=True, environ={}, match={"scene": "plain"})
+    (row,) = scan(Inputs(prometheus=server), settings).rows
+    seconds = min(look_back, timedelta(hours=3)).total_seconds()
+    assert (row["state"], row["verdict"]) == ("unallocated", True)
+    step = max(300.0, look_back.total_seconds() / 288)  # how finely it is asked when a card came
+    assert seconds - step - 60 <= row["idle_seconds"] <= seconds
+
+
 def test_without_pod_labels_nobody_is_named_and_it_is_said(server: str) -> None:
     found = looked(server, "plain")
     (row,) = found.rows

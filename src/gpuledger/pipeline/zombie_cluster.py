@@ -25,6 +25,7 @@ PROGRESS: Final = (
     *("vllm:generation_tokens_total", "sglang:generation_tokens_total", "tgi_request_generated_tokens_sum"),
     *("generation_tokens_total", "nv_inference_count"),
 )
+_MOMENT: Final = timedelta(minutes=5)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,7 +38,10 @@ class Cluster:
 
     def serving(self) -> Serving:
         """Return what counters tell. A counter that is younger than the look-back counts from its start."""
-        back, early = _seconds(self.reader.look_back), _seconds(self.reader.look_back - timedelta(minutes=5))
+        back, early = (
+            _seconds(self.reader.look_back),
+            _seconds(max(self.reader.look_back - _MOMENT, timedelta(0))),
+        )
         requests: dict[Place, Decimal] = defaultdict(Decimal)
         for metric in REQUESTS:
             one = self.reader.selector(metric)

@@ -41,6 +41,7 @@ NAMES: Final = (
 )
 _WORDS: Final = frozenset({name for _, name, _ in NAMES})
 _MOST: Final = 12
+_SOON: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +140,30 @@ def _through_api(progress: Callable[[str], None]) -> Iterator[Any | None]:
     api = kubernetes.connect(kubernetes.Options(timeout=10.0, tries=2))
     try:
         for space, name, port in _services(api):
-            path = f"/api/v1/namespaces/{space}/services/{name}:{port}/proxy"
+            url = f"{api.access.server}/api/v1/namespaces/{space}/services/{name}:{port}/proxy"
             progress(f"trying {name} in {space}")
-            with opened(f"{api.access.server}{path}", {}, timeout=20.0, tries=2) as client:
+            if not _passes(api, url):
+                continue
+            with opened(url, {}, timeout=60.0, tries=2) as client:
                 client.http.close()
                 client.http = api.client()  # with its certificates and its token
-                if _answers(client):
-                    client.where = f"{api.access.server}{path}"
-                    yield client
-                    return
+                yield client
+                return
         yield None
     finally:
         api.close()
+
+
+def _passes(api: Any, url: str) -> bool:  # noqa: ANN401 - telemetry's client
+    """Tell whether a Prometheus answers behind the proxy, soon: a service without pods may keep one waiting."""
+    import httpx
+
+    with api.client() as http:
+        try:
+            answer = http.get(f"{url}/api/v1/query", params={"query": "time()"}, timeout=_SOON)
+            return bool(answer.json().get("status") == "success")
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return False
 
 
 def _services(api: Any) -> Iterable[tuple[str, str, int]]:  # noqa: ANN401 - telemetry's client

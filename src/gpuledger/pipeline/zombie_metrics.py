@@ -188,7 +188,7 @@ class Reader:
         back, here = self.look_back, set(uuids)
         self._ask(f"count {kind}", f"count_over_time({one}[{_seconds(back)}])")
         self._ask("last", f"timestamp({one})")
-        self._ask("first", f"timestamp({one} offset {_seconds(back - _MOMENT)})")
+        self._ask("first", f"timestamp({one} offset {_seconds(max(back - _MOMENT, timedelta(0)))})")
         coarse = max(timedelta(seconds=15), back / 288)
         over = f"[{_seconds(back)}:{_seconds(coarse)}]"
         for question, function in (("last", "max_over_time"), ("first", "min_over_time")):
