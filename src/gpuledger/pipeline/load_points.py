@@ -21,7 +21,7 @@ from gpuledger.errors import SourceError, UsageError
 BASES: Final = ("output", "input", "total")
 RANKS: Final = ("p95", "p99", "median", "mean")
 KINDS: Final = ("ttft", "tpot")
-_TEXTS: Final = ("hardware", "gpu_model", "model", "precision", "engine", "size", "variant", "source")
+_TEXTS: Final = ("hardware", "gpu_model", "model", "precision", "size", "variant")
 _NUMBERS: Final = (
     "gpus", "prefill_gpus", "decode_gpus", "isl", "osl", "concurrency", "seconds", "interactivity",
     "usd_per_gpu_hour", "gpu_memory_gib",
