@@ -40,12 +40,11 @@ def progress() -> Samples:
             ("serves-0", "vllm:generation_tokens_total", lambda minute: minute * 100.0),
             ("train-0", "train_steps_total", lambda minute: float(min(minute, 100))),
             ("evaluates-0", "train_steps_total", lambda minute: float(min(minute, 150))),
-            ("silent-0", None, None),
+            ("silent-0", "kubelet_container_log_filesystem_used_bytes", lambda _: 4096.0),
         )
     ):
         card(scene, f"GPU-{number}", pod, watts=390, engine=1)
-        if metric is not None and value is not None:
-            scene.add(metric, value, MINUTES, namespace="ml", pod=pod, model_name="m")
+        scene.add(metric, value, MINUTES, namespace="ml", pod=pod, model_name="m")
     return scene
 
 
@@ -105,6 +104,8 @@ def test_full_cards_whose_counters_stand_still_are_stalled(server: str) -> None:
     row = next(row for row in found.rows if row["pod"] == "stuck-0")
     assert row["verdict"]
     assert "vllm:generation_tokens_total stands still for 3 h" in row["evidence"]
+    logs = looked(server, "progress", progress=("kubelet_container_log_filesystem_used_bytes",))
+    assert states(logs)["silent-0"] == "stalled"
     named = looked(server, "progress", progress=("train_steps_total",))
     assert (states(named)["train-0"], states(named)["evaluates-0"]) == ("stalled", "busy")
 
