@@ -4,7 +4,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -15,6 +15,7 @@ import click
 from gpuledger.diagnostics import Diagnostic
 from gpuledger.errors import UsageError
 from gpuledger.surfaces.cli._context import Context, pass_context, tell
+from gpuledger.surfaces.cli._zombies_apply import Choice, applied
 from gpuledger.surfaces.cli._zombies_text import history_rows, report, slack_text
 
 if TYPE_CHECKING:
@@ -162,6 +163,25 @@ def command(
         inputs = replace(inputs, serving=serving)
     if history:
         ctx.exit(_history(context, inputs, settings))
+    choice = Choice(yes, dry_run, apply_log) if apply or dry_run else None
+    ctx.exit(_run(context, inputs, settings, notes, _How(slack, watch, limit, asked, choice)))
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What is done with a scan: how it is shown, how often, what is too much, and what is applied."""
+
+    slack: bool
+    watch: int | None
+    limit: Decimal | None
+    asked: bool
+    choice: Choice | None
+
+
+def _run(context: Context, inputs: "Inputs", settings: "Settings", notes: list[Diagnostic], how: _How) -> int:
+    """Look once, or again and again; return the exit code."""
+    from gpuledger.pipeline import zombies
+
     memory = zombies.Memory()
 
     def look() -> "Scan":
@@ -169,15 +189,12 @@ def command(
 
     while True:
         found = look()
-        _print(context, found, slack=slack, everything=show_all)
-        if apply or dry_run:
-            from gpuledger.surfaces.cli._zombies_apply import Choice, applied
-
-            choice = Choice(yes, dry_run, apply_log)
-            ctx.exit(applied(found, inputs, settings, choice, look))
-        if watch is None:
-            ctx.exit(_code(found, limit, asked=asked))
-        time.sleep(watch)
+        _print(context, found, slack=how.slack, everything=settings.show_all)
+        if how.choice is not None:
+            return applied(found, inputs, settings, how.choice, look)
+        if how.watch is None:
+            return _code(found, how.limit, asked=how.asked)
+        time.sleep(how.watch)
 
 
 def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
