@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.surfaces.shell import gpuledger
 from gpuledger.core.zombies import KEEP_UNTIL, PROTECTED
 from gpuledger.errors import GpuledgerError
 from gpuledger.pipeline.aws import AwsClient, items
+from gpuledger.pipeline.zombie_aws import share_of
 from gpuledger.pipeline.zombies import Inputs, Scan, Settings, scan
 
 pytestmark = pytest.mark.server
@@ -228,6 +230,12 @@ def test_a_working_endpoint_and_a_notebook(rows: dict[str, dict[str, Any]]) -> N
     assert rows["works/all#1"]["state"] == "busy"
     assert rows["notebook/lab#0"]["state"] == "unknown"
     assert "publishes no metric" in rows["notebook/lab#0"]["evidence"]
+
+
+def test_instances_with_a_part_of_a_card() -> None:
+    assert share_of("g6f.large") == Fraction(1, 8)
+    assert share_of("g6.48xlarge") == 1
+    assert share_of("p99.new") == 1
 
 
 def test_as_a_shell_asks(environ: dict[str, str], ids: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
 from gpuledger.core.exposition import number
@@ -99,6 +100,7 @@ class Account:
                 now=self.now,
                 node=name,
                 gpu_model=model,
+                share=share_of(kind),
                 holdings=(self._instance(one),),
                 why_unknown=_UNPUBLISHED,
                 host=hosts.get(name),
@@ -406,6 +408,12 @@ def _size(kind: str) -> tuple[str, int] | None:
     return (
         None if known is None or known.gpu_count is None else (known.gpu_model, max(1, int(known.gpu_count)))
     )
+
+
+def share_of(kind: str) -> Fraction:
+    """Return the part of a card that an instance type has: some have an eighth of one."""
+    known = gpu_type(kind)
+    return Fraction(1) if known is None or known.gpu_count is None else min(Fraction(1), known.gpu_count)
 
 
 def _of_endpoint(name: str, part: str) -> list[Question]:
