@@ -13,9 +13,11 @@ from gpuledger.core.zombies import (
     IDLE_STATES,
     PROTECTED,
     Holding,
+    HostLoad,
     Limits,
     Load,
     Observation,
+    Progress,
     history,
     judge,
     members,
@@ -36,6 +38,14 @@ holdings = st.builds(
     marks=st.sampled_from([{}, {PROTECTED: "true"}]),
     requests=st.none() | st.sampled_from([Decimal(0), Decimal(9)]),
     live=st.sampled_from([None, True, False]),
+    progress=st.none()
+    | st.builds(
+        Progress, st.just("steps"), st.integers(0, 300).map(lambda minutes: timedelta(minutes=minutes))
+    ),
+    command=st.none() | st.just(("aws", "ec2", "stop-instances")),
+)
+hosts = st.builds(
+    HostLoad, st.sampled_from([600, 7200]), ratios, st.none() | st.sampled_from([Decimal(9), Decimal(10**6)])
 )
 loads = st.builds(
     Load,
@@ -62,6 +72,8 @@ def observations(draw: st.DrawFn) -> Observation:
         loads=tuple(draw(st.lists(loads, max_size=2))) if ends else (),
         memory_used_mib=draw(st.none() | st.just(Decimal(9000))),
         holdings=tuple(draw(st.lists(holdings, max_size=2))),
+        host=draw(st.none() | hosts),
+        measure=draw(st.sampled_from(["engine", "requests"])),
         holders_known=draw(st.booleans()),
     )
 
@@ -84,7 +96,12 @@ def test_every_card_has_one_finding_and_no_verdict_without_proof(fleet: list[Obs
             assert one.idle is not None
             assert one.idle >= limits.warn
         if one.observation.activity is None:
-            assert one.state == "unknown" or (one.state == "unallocated" and one.candidate)
+            assert not one.verdict
+            if one.state == "held-idle":  # by its host's load only
+                assert one.observation.host is not None
+                assert one.observation.host.cpu <= limits.host_cpu
+            else:
+                assert one.state == "unknown" or (one.state == "unallocated" and one.candidate)
         if one.observation.measured_from is None:
             assert not one.verdict
 
