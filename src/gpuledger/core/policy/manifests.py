@@ -171,6 +171,16 @@ def _place(spec: Json) -> _Place:
     return model, instance_type, tags.get(_REGION)
 
 
+def deadline_places() -> tuple[tuple[tuple[str, ...], ...], str, str]:
+    """Return where objects say their deadline: paths and a label in seconds, a label or annotation in hours."""
+    return _DEADLINES, _MAX_SECONDS, MAX_HOURS
+
+
+def serves(obj_kind: str) -> bool:
+    """Say whether objects of a kind run until somebody deletes them (Knative's Service is told by its group)."""
+    return obj_kind in _SERVES
+
+
 def deadline_hours(obj: Json) -> Decimal | None:
     """Return the hours after which a job is ended, None without a deadline."""
     seconds = [found for path in _DEADLINES if (found := whole(at(obj, *path))) is not None]

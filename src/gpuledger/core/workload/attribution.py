@@ -72,6 +72,15 @@ _MORE_ALIASES: Final = {
     "model": ("serving.kserve.io/model", "llm-d.ai/model", "modelName"),
 }
 _TYPES_ALIASES: Final = ("workload_type", "workloadType", "job_type", "task_type")
+# Other words for types of workloads.
+TYPE_WORDS: Final = {
+    "finetuning": "fine-tuning",
+    "finetune": "fine-tuning",
+    "serving": "inference",
+    "train": "training",
+    "batch": "batch-inference",
+    "eval": "evaluation",
+}
 _BUDGETS: Final = ("budget", "budget_id", "budget_code")
 
 _BESIDE_TAGS: Final = {
@@ -237,18 +246,23 @@ def _keys(plain: tuple[str, ...], known: TagAliases) -> dict[str, tuple[str, ...
     }
 
 
+def spellings(dimension: str, known: TagAliases = DEFAULT.known) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return how a dimension is spelled: our own keys, and the normalised words of others, best first."""
+    own = tuple(PREFIX + spelling for spelling in _OWN[dimension])
+    return own, (*_BESIDE_TAGS.get(dimension, ()), *known.by_name.get(dimension, ()))
+
+
+def other_meaning() -> frozenset[str]:
+    """Return keys that say a queue or who submitted, whatever words they have in common with a dimension."""
+    return frozenset((*_QUEUES, *_SUBMITTERS))
+
+
 def _value(dimension: str, given: str | None) -> str | None:
     """Return a value as the ledger spells it; a type of workload that doesn't exist is no value."""
     if given is None or dimension != "workload_type":
         return given
     word = re.sub(r"[\s_]+", "-", given.strip().lower())
-    word = {
-        "finetuning": "fine-tuning",
-        "finetune": "fine-tuning",
-        "serving": "inference",
-        "train": "training",
-    }.get(word, word)
-    return {"batch": "batch-inference", "eval": "evaluation"}.get(word, word) if word else None
+    return TYPE_WORDS.get(word, word) if word else None
 
 
 def _told(

@@ -158,6 +158,23 @@ def is_accelerator(resource: str) -> bool:
     return _is_accelerator(resource) and resource not in _HAMI_NAMES
 
 
+def resource_patterns() -> tuple[str, str, str, str]:
+    """Return regular expressions for whole names of resources, in a syntax that RE2 has too.
+
+    Of every accelerator; of those that count whole cards; of those that count parts, each at most a card; and of
+    those among the last whose size the name doesn't tell.
+    """
+    names = (*sorted(_HAMI_NAMES), _VIRTUAL, _NEURON_CORE, "volcano.sh/vgpu-number")
+    every = (_WHOLE, _SHARED, _MIG, _AMD_PARTITION)
+    unsized = "|".join(re.escape(profile) for profile in sorted(_AMBIGUOUS))
+    return (
+        "|".join((*(pattern.pattern for pattern in every), *(re.escape(name) for name in names))),
+        _WHOLE.pattern,
+        r"nvidia\.com/mig-\d+g\.\d+gb[a-z.]*",
+        rf"nvidia\.com/mig-(?:{unsized})(?:\.[a-z.]+)?|\S+\.shared",
+    )
+
+
 def _is_accelerator(name: str) -> bool:
     return (
         name in _HAMI_NAMES
