@@ -183,7 +183,7 @@ def test_slack_text_is_escaped(tmp_path: Path) -> None:
         'DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-1",modelName="Tesla T4",namespace="a",pod="<!channel>&`x`"} 0\n'
     )
     run = zombies("--dcgm", path, "--slack", "--price", "1")
-    assert run.out.startswith("*1 of 1 GPUs idle, $1.00/h* (1 candidates)")
+    assert run.out.startswith("*1 of 1 GPUs idle, $1.00/h* (1 candidate)")
     assert "&lt;!channel&gt;&amp;" in run.out
     assert "<!channel>" not in run.out
 

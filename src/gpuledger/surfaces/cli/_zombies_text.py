@@ -67,7 +67,7 @@ def _headline(totals: Row) -> str:
     if totals["wasted_usd"]:
         said += f", {_money(totals['wasted_usd'])} so far"
     about = [
-        f"{totals[key]} {key}"
+        f"{totals[key]} {'candidate' if (key, totals[key]) == ('candidates', 1) else key}"
         for key in ("candidates", "guarded", "busy", "unknown", "unpriced")
         if totals[key]
     ]
@@ -138,7 +138,11 @@ def slack_text(rows: Sequence[Row], totals: Row) -> str:
     if totals["zombies"] is None:
         return "*GPU zombies: unknown*, no card's state could be told"
     head = f"*{totals['zombies']} of {totals['gpus']} GPUs idle, {price}*"
-    head += f" ({totals['candidates']} candidates)" if totals["candidates"] else ""
+    head += (
+        f" ({totals['candidates']} candidate{'s' if totals['candidates'] > 1 else ''})"
+        if totals["candidates"]
+        else ""
+    )
     head += f", {_money(totals['wasted_usd'])} so far" if totals["wasted_usd"] else ""
     head += f", {totals['unknown']} unknown" if totals["unknown"] else ""
     lines = [head]
