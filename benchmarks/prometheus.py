@@ -2,8 +2,10 @@
 
 The samples are synthetic, one a minute, as kube-state-metrics, cAdvisor and dcgm-exporter put them there: nodes of
 eight cards, held by pods of eight, four or one that live two to fourteen hours. promtool makes them into blocks, and
-`gpuledger ingest` collects the day. Bare is a client that asks what Prometheus' query log says we asked, one question
-after the other, and throws the answers away. GPULEDGER_BENCH_NODES makes the cluster smaller.
+`gpuledger ingest` collects the day. Then the questions that Prometheus' query log says we asked are asked again, one
+after the other: by a client that throws the answers away, whose time is Prometheus' own and what the target is about,
+and by one that also decodes them as JSON, as who reads them must. Also said is in how much of our time a question was
+on its way, from sending it to its answer's last byte. GPULEDGER_BENCH_NODES makes the cluster smaller.
 """
 
 import json
@@ -22,9 +24,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
-from benchmarks._measure import GPULEDGER, WORK, Run, line, measure
+from benchmarks._measure import WORK, Run, line, measure
 
 NODES = int(os.environ.get("GPULEDGER_BENCH_NODES", "1000"))
 FOLDER = WORK / f"prometheus-{NODES}"
@@ -341,20 +343,64 @@ def _ready(url: str, server: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"Prometheus doesn't get ready:\n{(FOLDER / 'log').read_text()}")
 
 
-def replay(address: str) -> tuple[float, int, int, float]:
-    """Ask again what was asked; return the seconds, the questions, the bytes, and the log's own seconds of their first answers."""
-    asked = [json.loads(entry) for entry in (FOLDER / "queries.json").read_text().splitlines()]
-    asked = [one for one in asked if one["params"]["step"]]
-    own = sum(one["stats"]["timings"]["execTotalTime"] for one in asked)
+# The command line, with the times noted in which a question is on its way.
+TIMED: Final = """
+import contextlib, json, sys, time
+import httpx
+from gpuledger.surfaces.cli import main
+
+began, spans, stream = time.monotonic(), [], httpx.Client.stream
+
+@contextlib.contextmanager
+def timed(*words, **settings):
+    start = time.monotonic()
+    try:
+        with stream(*words, **settings) as answer:
+            yield answer
+    finally:
+        spans.append((start - began, time.monotonic() - began))
+
+httpx.Client.stream = timed
+sys.argv = ["gpuledger", *sys.argv[2:]]
+try:
+    main()
+finally:
+    with open({path!r}, "w") as out:
+        json.dump(spans, out)
+"""
+
+
+def on_its_way(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the seconds that some spans cover."""
+    covered = past = 0.0
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, past))
+        past = max(past, end)
+    return covered
+
+
+def asked() -> list[dict[str, Any]]:
+    """Return what the query log says was asked about ranges."""
+    found = [json.loads(entry) for entry in (FOLDER / "queries.json").read_text().splitlines()]
+    return [one for one in found if one["params"]["step"]]
+
+
+def replay(address: str, questions: Sequence[dict[str, Any]], *, decode: bool) -> tuple[float, int]:
+    """Ask again what was asked; return the seconds and the bytes."""
     size = 0
     began = time.perf_counter()
-    for one in asked:
+    for one in questions:
         params = {name: one["params"][name] for name in ("query", "start", "end", "step")}
         url = f"{address}/api/v1/query_range?{urllib.parse.urlencode(params)}"
+        body = bytearray()
         with urllib.request.urlopen(url, timeout=300) as answer:  # noqa: S310 - ours, on the loopback
             while part := answer.read(2**20):
                 size += len(part)
-    return time.perf_counter() - began, len(asked), size, own
+                if decode:
+                    body += part
+        if decode:
+            json.loads(body)
+    return time.perf_counter() - began, size
 
 
 def run() -> int:
@@ -375,16 +421,23 @@ def run() -> int:
         config = FOLDER / "gpuledger.toml"
         config.write_text(f'[telemetry.big]\ntype = "prometheus"\nurl = "{address}"\ncluster = "big"\n')
         window = ["--window", f"{DAY:%Y-%m-%d}..{DAY:%Y-%m-%d}"]
+        code = TIMED.replace("{path!r}", repr(str(FOLDER / "spans.json")))
         ours = measure(
-            [str(GPULEDGER), "--config", str(config), "--ledger", str(ledger), "ingest", "big", *window]
-        )
-        seconds, questions, size, own = replay(address)
+            [sys.executable, "-c", code, "gpuledger", "--config", str(config), "--ledger", str(ledger), "ingest", "big", *window]
+        )  # fmt: skip
+        questions = asked()
+        bare, size = replay(address, questions, decode=False)
+        read, _ = replay(address, questions, decode=True)
+    own = sum(one["stats"]["timings"]["execTotalTime"] for one in questions)
+    waiting = on_its_way(json.loads((FOLDER / "spans.json").read_text()))
     print(
-        f"{NODES:,} nodes, {questions} questions, {size / 1e6:,.0f} MB of answers; evaluation alone {own:.1f} s",
+        f"{NODES:,} nodes, {len(questions)} questions, {size / 1e6:,.0f} MB of answers; load {os.getloadavg()[0]:.1f}\n"
+        f"a question on its way in {waiting:.1f} of our {ours.seconds:.1f} s: {waiting / ours.seconds:.0%}; "
+        f"evaluation alone {own:.1f} s; asked and decoded one by one {read:.1f} s: {read / ours.seconds:.2f} of ours",
         flush=True,
     )
-    line("a day of a cluster from Prometheus", ours, Run(seconds, 0), f"ratio >= {RATIO}, {MEMORY_MB} MB")
-    return 0 if seconds >= RATIO * ours.seconds and ours.peak_mb < MEMORY_MB else 1
+    line("a day of a cluster from Prometheus", ours, Run(bare, 0), f"ratio >= {RATIO}, {MEMORY_MB} MB")
+    return 0 if bare >= RATIO * ours.seconds and ours.peak_mb < MEMORY_MB else 1
 
 
 if __name__ == "__main__":

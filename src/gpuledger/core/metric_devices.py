@@ -119,22 +119,40 @@ def devices(window: Window) -> Devices:
         for labels in grids[name].labels
         if any(labels.get(label) for label in _EXPORTED)
     }
+    # Questions about the same cards have the same label sets: each is looked at once.
+    known: dict[tuple[int, bool], int] = {}
     for name, grid in grids.items():
         into[name] = np.full(len(grid.labels), -1, np.int64)
         for row, (labels, told) in enumerate(zip(grid.labels, grid.own, strict=True)):
-            if (device := _device(found, told)) is None:
-                continue
-            by = (
-                _hami(told)
-                if name == "hami"
-                else holder(labels, told, exported=labels.get("job") in exported)
-            )
-            if by is not None:
-                into[name][row] = device.held.setdefault(by, rows)
-                rows += device.held[by] == rows
+            key = (id(labels), name == "hami")
+            if (place := known.get(key)) is None:
+                place, rows = _place(found, labels, told, rows, exported=None if name == "hami" else exported)
+                known[key] = place
+            into[name][row] = place
     listed = [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
     busy = _busy(grids, into, _blind(listed, rows))
     return Devices(listed, _seats(listed, _known(grids, into, rows)), busy, in_units(busy))
+
+
+def _place(
+    found: dict[Place, Device],
+    labels: Labels,
+    told: Labels,
+    rows: int,
+    *,
+    exported: Container[str | None] | None,
+) -> tuple[int, int]:
+    """Return the row that a series goes into, −1 for none, and how many rows there are now.
+
+    `exported` are the scrape jobs that say `exported_pod`; None for HAMi, whose labels are its own.
+    """
+    if (device := _device(found, told)) is None:
+        return -1, rows
+    by = _hami(told) if exported is None else holder(labels, told, exported=labels.get("job") in exported)
+    if by is None:
+        return -1, rows
+    place = device.held.setdefault(by, rows)
+    return place, rows + (place == rows)
 
 
 def _device(found: dict[Place, Device], told: Labels) -> Device | None:

@@ -10,10 +10,12 @@ TrainJob above a JobSet); HAMi's utilisation, whose unit differs between its ver
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from gpuledger.diagnostics import Diagnostic
@@ -60,6 +62,8 @@ _SKEW: Final = timedelta(seconds=30)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Questions on their way at the same time: the server works on one while it sends the answer to another.
 _AT_ONCE: Final = 2
+# Windows that are asked for before they are needed, so that the server is never waited for by turns.
+_AHEAD: Final = 2
 
 
 def read(
@@ -89,7 +93,7 @@ def read(
         for begin, stop, series in _ahead(client, start, end, step, steps):
             notes += client.taken() + _missing(series, client.where)
             batch = records(Window(cluster, begin, stop, step, series, tuple(notes)))
-            series.clear()  # while the batch is worked on, the next window's are coming
+            series.clear()  # while the batch is worked on, the next windows' are coming
             yield batch
             del batch
             notes = []
@@ -98,7 +102,7 @@ def read(
 def _ahead(
     client: Client, start: datetime, end: datetime, step: timedelta, steps: int
 ) -> "Iterator[tuple[datetime, datetime, dict[str, Grid]]]":
-    """Yield windows' answers. While one is worked on, the next one's are coming."""
+    """Yield windows' answers. While one is worked on, the next ones' are coming."""
     left = threading.Event()
     match = client.server.match
     questions = [Question(name, step, partial(query, name, match=match), name in _ONCE) for name in QUESTIONS]
@@ -108,17 +112,22 @@ def _ahead(
 
     with ThreadPoolExecutor(_AT_ONCE, "prometheus") as pool:
 
-        def coming(begin: datetime) -> "dict[str, Future[Grid | None]]":
-            stop = min(begin + step * steps, end)
-            return {one.name: pool.submit(ask, one, begin, stop) for one in questions if begin < end}
+        def asked() -> "Iterator[tuple[datetime, datetime, dict[str, Future[Grid | None]]]]":
+            begin = start
+            while begin < end:
+                stop = min(begin + step * steps, end)
+                yield begin, stop, {one.name: pool.submit(ask, one, begin, stop) for one in questions}
+                begin = stop
 
+        coming = asked()
         try:
-            futures = coming(start)
-            while start < end:
+            windows = deque(islice(coming, _AHEAD))
+            while windows:
+                begin, stop, futures = windows.popleft()
                 found = {name: grid for name, one in futures.items() if (grid := one.result()) is not None}
-                begin, start = start, min(start + step * steps, end)
-                futures = coming(start)
-                yield begin, start, found
+                del futures
+                windows.extend(islice(coming, 1))
+                yield begin, stop, found
         finally:
             left.set()
 

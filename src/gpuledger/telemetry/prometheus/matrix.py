@@ -7,6 +7,7 @@ here eight digits at a time, without an object for any of them. What is written 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +27,7 @@ _QUOTE, _COMMA, _POINT, _OPEN, _CLOSE, _ZERO = b'",.[]0'
 _WORD: Final = 8
 _LONGEST: Final = 24  # decimals: 17 digits, and some zeros before
 _TENS: Final = np.array([10**power for power in range(DIGITS + 1)], dtype=np.int64)
-_REMEMBERED: Final = 200_000
+_REMEMBERED: Final = 100_000
 
 Words = NDArray[np.uint64]
 
@@ -47,13 +48,14 @@ class LabelSets(dict[bytes, tuple[Labels, Labels]]):
         if len(self) > _REMEMBERED:
             self.clear()
         labels = labels_of(json.loads(text))
-        self[text] = found = labels, own(labels)
+        there = own(labels)
+        self[text] = found = labels, labels if there == labels else there
         return found
 
 
 def labels_of(metric: Mapping[str, Any]) -> Labels:
     """Return the labels of a series. Raises AttributeError for what isn't one."""
-    return {str(key): str(value) for key, value in metric.items()}
+    return {intern(str(key)): intern(str(value)) for key, value in metric.items()}
 
 
 @dataclass(frozen=True, slots=True)
