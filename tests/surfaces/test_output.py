@@ -60,6 +60,7 @@ BESIDE = {
     "lenses storage": "pipeline/test_lenses.py",
     "meter": "surfaces/test_meter.py",
     "savings": "surfaces/test_savings.py",
+    "unit-economics": "pipeline/test_unit_economics.py",
     "serve": "surfaces/test_api_security.py",
     "zombies": "surfaces/test_zombies.py",
 }

@@ -214,7 +214,7 @@ def _cause(name: str, before: Mapping[str, Cell], after: Mapping[str, Cell], uni
     cell = max(both, key=effect)
     old, new = rate(before[cell]), rate(after[cell])
     if name in {"price", "load"}:
-        what = "dollars" if name == "price" else "tokens that count"
+        what = "dollars" if name == "price" else "tokens"
         moved = f" ({100 * (new - old) / old:+.1f} %)" if old else ""
         return f"{cell} went from {_short(old)} to {_short(new)} {what} per {units[cell]}{moved}"
     share = "idle machines" if name == "idle" else "unused commitments"
