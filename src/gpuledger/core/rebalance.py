@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Context, Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 _EXACT: Final = Context(prec=60, rounding=ROUND_DOWN)
 _STEP: Final = Decimal("1e-10")
@@ -54,8 +54,7 @@ class Demand:
     slack: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """Work of one hour put onto a supply: `saved` of its cost for `amount` of the supply, in hour `at` (shifted or not)."""
 
     demand: int
@@ -170,11 +169,14 @@ class _Ledger:
         saved = min(wanted, self.open[number][position], self.room(number, position, option, at))
         if saved <= 0:
             return _ZERO
-        part = _EXACT.divide(saved, cost)
-        amount = min(self.need(number, position, option) * part, self.left[option.supply][at])
+        need, quantity = self.need(number, position, option), demand.quantity[position]
+        if saved < cost:
+            part = _EXACT.divide(saved, cost)
+            need = min(need * part, self.left[option.supply][at])
+            quantity = (quantity * part).quantize(_STEP, context=_EXACT)
+        amount = min(need, self.left[option.supply][at])
         self.left[option.supply][at] -= amount
         self.open[number][position] -= saved
-        quantity = (demand.quantity[position] * part).quantize(_STEP, context=_EXACT)
         self.moves[number].append(Move(number, demand.hours[position], at, option, saved, amount, quantity))
         return saved
 
@@ -217,7 +219,8 @@ class _Program:
 
     def solve(self, places: Mapping[int, str] | None) -> _Solution:
         """Cover as much cost as possible; `places` are those that demands go to, None lets each hour choose."""
-        known: dict[tuple[object, ...], int] = {}
+        known: dict[tuple[int, float], int] = {}
+        signatures: dict[tuple[object, ...], int] = {}
         found = _Solution(0.0, {}, [], defaultdict(list), {})
         rates: list[tuple[float, ...]] = []
         volume: dict[tuple[int, int], float] = defaultdict(float)
@@ -230,21 +233,23 @@ class _Program:
             if not options:
                 continue
             counted = any(option.by_quantity for option in options)
-            shares = [float(option.share) for option in options]
+            ways = tuple((option.supply, option.share, option.by_quantity) for option in options)
+            signature = signatures.setdefault(ways, len(signatures))
+            idle = [self.idle[option.supply] for option in options]
+            before, per_unit = (_ZERO, _ZERO), 1.0
             for position, hour in enumerate(demand.hours):
-                cost = float(demand.cost[position])
-                if cost <= 0 or not any(self.idle[option.supply].get(hour, 0.0) > 0 for option in options):
+                pair = (demand.cost[position], demand.quantity[position])
+                cost = float(pair[0])
+                if cost <= 0 or not any(left.get(hour, 0.0) > 0 for left in idle):
                     continue
-                per_unit = float(demand.quantity[position]) / cost if counted else 1.0
-                key = (
-                    tuple((option.supply, option.share, option.by_quantity) for option in options),
-                    round(per_unit, 12),
-                )
+                if counted and pair != before:
+                    before, per_unit = pair, round(float(pair[1]) / cost, 12)
+                key = (signature, per_unit)
                 if key not in known:
                     known[key] = len(found.classes)
                     found.classes.append(options)
                     rates.append(tuple(
-                        share * (per_unit if option.by_quantity else 1.0) for option, share in zip(options, shares, strict=True)
+                        float(option.share) * (per_unit if option.by_quantity else 1.0) for option in options
                     ))  # fmt: skip
                 place = (known[key], hour)
                 found.members[place].append((number, position))
