@@ -2,22 +2,23 @@
 -- money for spend-based ones, hours or normalised hours for usage-based ones, instance hours for capacity, unit hours for
 -- throughput. `on_demand` is what used hours would have cost without the commitment, at the negotiated price, else at
 -- the list price; null where the bill has neither. `fee` is what a capacity's own purchase rows cost.
+-- Each kind is a scan of its own: most files hold no charge of it at all, and say so.
 WITH bearing AS (
+    SELECT *, {'id': CommitmentDiscountId, 'kind': 'discount', 'status': CommitmentDiscountStatus} AS bears
+    FROM window_charge
+    WHERE CommitmentDiscountId IS NOT NULL AND CommitmentDiscountStatus IN ('Used', 'Unused')
+    UNION ALL
     SELECT
         *,
-        unnest(list_filter([
-            CASE WHEN CommitmentDiscountId IS NOT NULL AND CommitmentDiscountStatus IN ('Used', 'Unused')
-                THEN {'id': CommitmentDiscountId, 'kind': 'discount', 'status': CommitmentDiscountStatus} END,
-            CASE WHEN CapacityReservationId IS NOT NULL AND ChargeCategory = 'Usage' AND CapacityReservationStatus IN ('Used', 'Unused')
-                THEN {'id': CapacityReservationId, 'kind': 'capacity', 'status': CapacityReservationStatus} END,
-            CASE WHEN CapacityReservationId IS NOT NULL AND ChargeCategory = 'Purchase'
-                THEN {'id': CapacityReservationId, 'kind': 'capacity', 'status': 'Fee'} END,
-            CASE WHEN x_ServiceTier = 'provisioned' AND ChargeCategory = 'Usage' AND contains(lower(PricingUnit), 'hour')
-                    AND CommitmentDiscountStatus IS DISTINCT FROM 'Unused'
-                THEN {'id': concat_ws('#', coalesce(ResourceId, SubAccountId), SkuMeter), 'kind': 'throughput', 'status': 'Deployed'} END
-        ], lambda bears: bears IS NOT NULL), recursive := false) AS bears
+        {'id': CapacityReservationId, 'kind': 'capacity', 'status': CASE ChargeCategory WHEN 'Purchase' THEN 'Fee' ELSE CapacityReservationStatus END}
     FROM window_charge
-    WHERE CommitmentDiscountId IS NOT NULL OR CapacityReservationId IS NOT NULL OR x_ServiceTier = 'provisioned'
+    WHERE CapacityReservationId IS NOT NULL
+        AND (ChargeCategory = 'Purchase' OR ChargeCategory = 'Usage' AND CapacityReservationStatus IN ('Used', 'Unused'))
+    UNION ALL
+    SELECT *, {'id': concat_ws('#', coalesce(ResourceId, SubAccountId), SkuMeter), 'kind': 'throughput', 'status': 'Deployed'}
+    FROM window_charge
+    WHERE x_ServiceTier = 'provisioned' AND ChargeCategory = 'Usage' AND contains(lower(PricingUnit), 'hour')
+        AND CommitmentDiscountStatus IS DISTINCT FROM 'Unused'
 )
 SELECT
     bears.id AS commitment_id,
