@@ -94,6 +94,14 @@ def _by_words() -> tuple[tuple[str, str, str], ...]:
     return tuple((words, model, models[model]) for words, model in longest_first)
 
 
+def spelled_models() -> tuple[tuple[str, str], ...]:
+    """Spellings of models and the model of each, in the order in which a name is searched for them.
+
+    A spelling is found in a name's words (runs of letters, digits and dots in lower case), joined and surrounded by blanks.
+    """
+    return tuple((words, model) for words, model, _ in _by_words())
+
+
 def _words(text: str) -> str:
     return " " + " ".join(re.findall(r"[a-z0-9.]+", text.lower())) + " "
 

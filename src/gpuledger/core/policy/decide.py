@@ -16,7 +16,15 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from gpuledger.core.policy.estimate import NO_HISTORY, Estimate, History, Rates, cents_up, estimate
+from gpuledger.core.policy.estimate import (
+    NO_HISTORY,
+    Estimate,
+    History,
+    Rates,
+    cents_up,
+    estimate,
+    exact_hours,
+)
 from gpuledger.core.policy.model import Budget, Calendar, Exemption, Limit, Mode, Policy, Require, When
 from gpuledger.core.policy.periods import period_of
 from gpuledger.core.policy.submission import Submission
@@ -176,12 +184,14 @@ def _required(
         place = submission.fields.get(name, name)
         allowed = _allowed(rule, around)
         if value is None:
-            example = f" ({_listed(allowed)})" if allowed else f" ({rule.pattern})" if rule.pattern else ""
+            example = (
+                f" ({listed_values(allowed)})" if allowed else f" ({rule.pattern})" if rule.pattern else ""
+            )
             yield Reason(name, f"{name} is missing", f"Add {place}{example}.")
             continue
         if allowed is not None and value not in allowed:
             close = get_close_matches(value, sorted(allowed), 1)
-            hint = f"Did you mean {close[0]}?" if close else f"Use one of: {_listed(allowed)}."
+            hint = f"Did you mean {close[0]}?" if close else f"Use one of: {listed_values(allowed)}."
             where = (
                 f"the register {rule.register}" if rule.register and not rule.values else "the values allowed"
             )
@@ -207,7 +217,8 @@ def _allowed(rule: Require, around: Surroundings) -> frozenset[str] | None:
     return around.registers.get(rule.register) if rule.register is not None else None
 
 
-def _listed(values: frozenset[str] | None) -> str:
+def listed_values(values: frozenset[str] | None) -> str:
+    """Return the first values as a refusal lists them, and how many more there are."""
     ordered = sorted(values or ())
     more = f" … {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
     return ", ".join(ordered[:_SHOWN]) + more
@@ -238,7 +249,7 @@ def _limit(
         (
             "card-hours",
             limit.max_gpu_hours,
-            None if gpus is None or hours is None or submission.serves else gpus * Fraction(hours),
+            None if gpus is None or hours is None or submission.serves else gpus * exact_hours(hours),
             f"Ask for fewer cards, or set {deadline}.",
         ),
         (
@@ -338,7 +349,7 @@ def _named_budget(policy: Policy, values: Mapping[str, str], submission: Submiss
     named = values.get("budget")
     known = frozenset(budget.name for budget in policy.budget)
     if named is not None and known and named not in known and submission.accelerated:
-        yield Reason("budget", f"there is no budget {named!r}", f"Use one of: {_listed(known)}.")
+        yield Reason("budget", f"there is no budget {named!r}", f"Use one of: {listed_values(known)}.")
 
 
 def _lifted(policy: Policy, submission: Submission, reason: Reason, around: Surroundings) -> Reason:

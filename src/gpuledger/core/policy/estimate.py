@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 from gpuledger.core.policy.submission import Cards, Submission
 
-_ENOUGH: Final = 5  # earlier runs from which quantiles are told
+_MICRO: Final = 10**6
+ENOUGH: Final = 5  # earlier runs from which quantiles are told
 
 
 class Rate(NamedTuple):
@@ -35,7 +36,7 @@ class History:
     def of(self, submission: Submission) -> Sequence[Decimal]:
         """Return the hours of earlier runs, shortest first; none where there are too few to tell."""
         known = self.hours.get(history_key(submission.kind, submission.namespace, submission.name), ())
-        return sorted(known) if len(known) >= _ENOUGH else ()
+        return sorted(known) if len(known) >= ENOUGH else ()
 
 
 NO_HISTORY: Final = History({})
@@ -75,8 +76,8 @@ def estimate(submission: Submission, rates: Rates, history: History = NO_HISTORY
         None if hourly is None else cents_up(hourly),
         p50,
         p90,
-        None if hourly is None or p50 is None else cents_up(hourly * Fraction(p50)),
-        None if hourly is None or p90 is None else cents_up(hourly * Fraction(p90)),
+        None if hourly is None or p50 is None else cents_up(hourly * exact_hours(p50)),
+        None if hourly is None or p90 is None else cents_up(hourly * exact_hours(p90)),
         basis,
     )
 
@@ -103,7 +104,7 @@ def _hours(
         return None, None, ("runs until it is deleted",)
     limit, known = submission.hours, history.of(submission)
     if known:
-        p50, p90 = _quantile(known, 50), _quantile(known, 90)
+        p50, p90 = quantile(known, 50), quantile(known, 90)
         told = f"{len(known)} earlier runs: {_plain(p50)} h, 9 of 10 within {_plain(p90)} h"
         if limit is not None and limit < p90:
             p50, p90, told = min(p50, limit), limit, f"{told}; its deadline is {_plain(limit)} h"
@@ -113,9 +114,14 @@ def _hours(
     return None, None, ("neither a deadline nor earlier runs",)
 
 
-def _quantile(ordered: Sequence[Decimal], percent: int) -> Decimal:
+def quantile(ordered: Sequence[Decimal], percent: int) -> Decimal:
     """Return the nearest-rank quantile: a value that was seen."""
     return ordered[-(-len(ordered) * percent // 100) - 1]
+
+
+def exact_hours(hours: Decimal) -> Fraction:
+    """Return the fraction that a decimal of hours stands for: 40 minutes are 2/3 h, not 28 digits of it."""
+    return Fraction(hours).limit_denominator(_MICRO)
 
 
 def cents_up(amount: Fraction) -> Decimal:

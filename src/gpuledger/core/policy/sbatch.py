@@ -34,7 +34,7 @@ FIELDS: Final = {
 }
 
 
-def submission_of_script(text: str, name: str) -> Submission | None:
+def submission_of_script(text: str, name: str, submitter: str | None = None) -> Submission | None:
     """Return a batch script as a submission; None for text without `#SBATCH` lines. `name` stands in for a job name."""
     components = options_of(text)
     if not components:
@@ -53,6 +53,7 @@ def submission_of_script(text: str, name: str) -> Submission | None:
         cards=tuple(cards),
         hours=hours,
         problems=(*problems, *told),
+        submitter=submitter,
     )
 
 
@@ -77,6 +78,7 @@ def submission(
         plane="slurm",
         kind="SlurmJob",
         name=name,
+        namespace=options.get("account"),  # as the ledger's jobs have it: their runs are told apart by it
         cluster=options.get("clusters"),
         partition=options.get("partition"),
         submitter=submitter,

@@ -273,7 +273,7 @@ def price_line(submission: Submission, decision: Decision) -> str:
     many = "an unknown number of" if gpus is None else str(gpus)
     said = f"{many} × {submission.gpu_model or 'cards of an unknown model'}"
     if price.usd_per_hour is None:
-        return f"{said}: cost unknown, {price.basis[-1]}"
+        return f"{said}: cost unknown, {price.basis[0]}"
     said += f", {price.usd_per_hour} USD an hour"
     if price.cost_p90 is None:
         said += f", {price.basis[-1]}"
