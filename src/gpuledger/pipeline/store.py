@@ -113,7 +113,7 @@ class Store:
                     hint="`gpuledger ledger history` lists what there is.",
                 )
             if as_of is not None:
-                table.load_as_version(as_of)
+                table.load_as_version(_version_at(table, as_of) if isinstance(as_of, datetime) else as_of)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
@@ -333,6 +333,16 @@ class Store:
 
 def _app_id(source: str, period: str) -> str:
     return f"gpuledger/{source}/{period}"
+
+
+def _version_at(table: "DeltaTable", moment: datetime) -> datetime | int:
+    """Return the version of a moment as the commits tell theirs; the moment itself where it is before all of them.
+
+    Left to itself Delta looks at when the commit's file was written, which is a little later than `history` says.
+    """
+    latest = round(moment.timestamp() * 1_000_000) // 1000  # milliseconds, as commits have them
+    known = [commit["version"] for commit in table.history() if commit["timestamp"] <= latest]
+    return max(known, default=moment)
 
 
 def _adds(table: "DeltaTable") -> list[dict[str, Any]]:
