@@ -14,10 +14,11 @@ from gpuledger.core.workload.fields import Json, annotations, kind, labels, mapp
 Patch = list[dict[str, Any]]
 
 # Label values, Kubernetes "Labels and Selectors": at most 63 characters, alphanumeric at both ends.
-_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL: Final = re.compile(LABEL)
 _DEPTH: Final = 24
 # Kinds whose pod templates can't be changed once they exist.
-_FIXED: Final = frozenset(
+FIXED: Final = frozenset(
     {"Pod", "Job", "JobSet", "TrainJob", "RayJob", "PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "Workflow"}
 )
 _REQUESTED: Final = f"{PREFIX}requested-by"
@@ -42,7 +43,7 @@ def patch_of(
         found.annotate("", obj, {_REQUESTED: requested_by})
     if requested_by is not None and labels(obj).get(REQUESTED_BY) not in {None, requested_by}:
         found.operations.append({"op": "remove", "path": f"/metadata/labels/{_escaped(REQUESTED_BY)}"})
-    if created or kind(obj) not in _FIXED:
+    if created or kind(obj) not in FIXED:
         for path, template in templates_below(obj):
             found.add(path, template, propagated)
     return found.operations

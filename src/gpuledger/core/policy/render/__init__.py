@@ -15,7 +15,18 @@ from typing import Any, Final, Literal, Protocol, cast
 from gpuledger.core.policy.model import Policy
 
 Document = Mapping[str, Any]
-_ORDER: Final = ("webhook", "vap", "map", "kyverno", "gatekeeper", "slurm", "aws-scp", "azure-policy", "gcp-org-policy", "ci")
+_ORDER: Final = (
+    "webhook",
+    "vap",
+    "map",
+    "kyverno",
+    "gatekeeper",
+    "slurm",
+    "aws-scp",
+    "azure-policy",
+    "gcp-org-policy",
+    "ci",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

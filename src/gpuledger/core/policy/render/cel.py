@@ -124,6 +124,12 @@ def either(*conditions: str) -> str:
 def chosen(cases: Mapping[str, str], otherwise: str) -> str:
     """Return the value of the first condition that holds."""
     found = otherwise
-    for condition, value in reversed(cases.items()):
-        found = value if condition == "true" else found if condition == "false" else f"{condition} ? {value} : ({found})"
+    for condition, value in [*cases.items()][::-1]:
+        found = (
+            value
+            if condition == "true"
+            else found
+            if condition == "false"
+            else f"{condition} ? {value} : ({found})"
+        )
     return found

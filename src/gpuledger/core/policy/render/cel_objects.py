@@ -22,8 +22,12 @@ _TRAINING: Final = {
 _SCALED: Final = ("Deployment", "StatefulSet", "ReplicaSet", "ReplicationController")
 # Group and resource per kind: all that a policy of CEL is asked about.
 RESOURCES: Final = {
-    **{"Pod": ("", "pods"), "ReplicationController": ("", "replicationcontrollers")},
-    **{kind: ("apps", f"{kind.lower()}s") for kind in ("Deployment", "StatefulSet", "ReplicaSet", "DaemonSet")},
+    "Pod": ("", "pods"),
+    "ReplicationController": ("", "replicationcontrollers"),
+    **{
+        kind: ("apps", f"{kind.lower()}s")
+        for kind in ("Deployment", "StatefulSet", "ReplicaSet", "DaemonSet")
+    },
     **{kind: ("batch", f"{kind.lower()}s") for kind in ("Job", "CronJob")},
     "JobSet": ("jobset.x-k8s.io", "jobsets"),
     **{kind: ("kubeflow.org", f"{kind.lower()}s") for kind in _TRAINING},
@@ -97,7 +101,9 @@ def sets(root: str) -> str:
     """Return the pod sets of `object` or `oldObject`: a list of templates `t`, pods `n` and `most` (-1 if not told)."""
     ray = (f"{root}.spec.rayClusterSpec", f"{root}.spec.rayClusterConfig", f"{root}.spec")
     submitter = f"{root}.spec.submitterPodTemplate"
-    ray_job = f"({_ray(ray[0])}) + ({has(f'{root}.spec', 'submitterPodTemplate')} ? [{_set(submitter, '1')}] : [])"
+    ray_job = (
+        f"({_ray(ray[0])}) + ({has(f'{root}.spec', 'submitterPodTemplate')} ? [{_set(submitter, '1')}] : [])"
+    )
     replicated = "r.template.spec"
     jobs = f"{_job(replicated)} * {number('r', 'replicas', default='1')}"
     job_set = f"{get(f'{root}.spec', 'replicatedJobs', default='[]')}.map(r, {_set(f'{replicated}.template', jobs)})"
@@ -168,9 +174,7 @@ def cards() -> list[Variable]:
         f'"claims": dyn({_CLAIMS}), "fraction": dyn({_FRACTION}), "memory": dyn({_MEMORY}), '
         f'"devices": dyn({_devices()})}})'
     )
-    readable = (
-        f'x.v.matches("^[0-9]{{1,9}}$") && (x.r.matches({_WHOLE}) || (x.r.matches({_PARTS}) && !x.r.matches({_UNSIZED})))'
-    )
+    readable = f'x.v.matches("^[0-9]{{1,9}}$") && (x.r.matches({_WHOLE}) || (x.r.matches({_PARTS}) && !x.r.matches({_UNSIZED})))'
     resources = "(a.main.exists(l, l.size() > 0) || a.init.size() > 0)"
     total = "l.map(x, int(x.v)).sum()"
     known = f"!a.claims && ({resources} || !a.memory) && (a.main + a.init).all(l, l.all(x, {readable}))"
@@ -217,7 +221,7 @@ def seconds() -> list[Variable]:
     )
     template = number("s.t", "spec", "activeDeadlineSeconds", default="-1")
     held = f"variables.sets.size() > 0 && variables.sets.all(s, {template} >= 0)"
-    said = f"({quoted(promise)} in {notes} ? {notes}[{quoted(promise)}].trim() : {quoted(promise)} in {labels} ? {labels}[{quoted(promise)}] : \"\")"
+    said = f'({quoted(promise)} in {notes} ? {notes}[{quoted(promise)}].trim() : {quoted(promise)} in {labels} ? {labels}[{quoted(promise)}] : "")'
     hours = r'variables.promised.matches("^[0-9]{1,9}([.][0-9]{1,9})?$") && double(variables.promised) > 0.0'
     below = f"({held} ? [double(variables.sets.map(s, {template}).max())] : [])"
     return [
