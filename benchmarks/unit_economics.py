@@ -36,28 +36,28 @@ def put(table, columns, source, period, given, relation):
     con.execute(f"COPY (SELECT {{select_list(names, given)}} FROM {{relation}}) TO '{{scratch}}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)")
     count = con.execute(f"SELECT count(*) FROM '{{scratch}}'").fetchone()[0]
     store.replace(table, source, "d", [DataFile(scratch, count, period)], orders={{period: 1}}, notes={{period: {{"fingerprint": ""}}}})
-hours = "(SELECT n, h, TIMESTAMPTZ '2026-10-01 00:00:00+00' + to_hours(h) AS at FROM range({nodes}) AS a(n), range({days} * 24) AS b(h) ORDER BY h, n)"
+hours = "(SELECT n, h, TIMESTAMPTZ '2026-10-01 00:00:00+00' + to_hours(h) AS moment FROM range({nodes}) AS a(n), range({days} * 24) AS b(h) ORDER BY h, n)"
 money = {{name: "CASE WHEN n % 9 = 0 THEN 61.123456 ELSE 98.32 END" for name in ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost")}}
-common = {{"ChargePeriodStart": "at", "ChargePeriodEnd": "at + INTERVAL 1 HOUR", "BillingCurrency": "'USD'", "ChargeCategory": "'Usage'",
+common = {{"ChargePeriodStart": "moment", "ChargePeriodEnd": "moment + INTERVAL 1 HOUR", "BillingCurrency": "'USD'", "ChargeCategory": "'Usage'",
     "CommitmentDiscountId": "CASE WHEN n % 9 = 0 THEN 'plan' END", "CommitmentDiscountStatus": "CASE WHEN n % 9 = 0 THEN 'Used' END", "x_GpuModel": "CASE WHEN n % 2 = 0 THEN 'H100' ELSE 'A100' END"}}
 put("cost_and_usage", LEDGER_COST_AND_USAGE, "bill", "2026-10", money | common | {{"ResourceId": "'i-' || n", "x_GpuHours": "8"}}, hours)
 file = store.files("cost_and_usage")[0].rpartition("/")[2].removesuffix(".parquet")
-parts = f"(SELECT n, h, at, g, n * 8 + g AS p, (n + g + h // 50) % 11 = 0 AS idle, h * {nodes} + n AS row FROM {{hours}}, range(8) AS c(g))"
+parts = f"(SELECT n, h, moment, g, n * 8 + g AS p, (n + g + h // 50) % 11 = 0 AS idle, h * {nodes} + n AS row FROM {{hours}}, range(8) AS c(g))"
 part = {{name: f"CAST(({{text}}) AS DECIMAL(32, 18)) * CAST(0.125 AS DECIMAL(4, 3))" for name, text in money.items()}}
 put("allocated_cost", ALLOCATED_COST, "bill", "2026-10", part | common | {{"x_OriginChargeId": f"'{{file}}:' || row", "AllocatedMethodId": "'bench'",
     "x_JobId": "CASE WHEN NOT idle THEN 'east/svc-' || (p % 500) END", "x_AllocationState": "CASE WHEN idle THEN 'idle' ELSE 'running' END", "x_Cluster": "'east'",
     "x_Namespace": "CASE WHEN NOT idle THEN 'team-' || (p % 40) END", "x_Pod": "CASE WHEN NOT idle THEN 'pod-' || p END", "x_GpuHours": "1", "x_HeldGpuHours": "1"}}, parts)
 for day in range({days}):
     name = (date(2026, 10, 1) + timedelta(day)).isoformat()
-    slots = f"(SELECT p, TIMESTAMPTZ '{{name}} 00:00:00+00' + to_minutes(5 * s) AS at, (hash(p, s, {{day}}) % 90000)::BIGINT AS made FROM range(288) AS a(s), range({pods}) AS b(p))"
+    slots = f"(SELECT p, TIMESTAMPTZ '{{name}} 00:00:00+00' + to_minutes(5 * s) AS moment, (hash(p, s, {{day}}) % 90000)::BIGINT AS made FROM range(288) AS a(s), range({pods}) AS b(p))"
     put("token_interval", TELEMETRY_TABLES["token_interval"], "prom", name, {{"cluster": "'east'", "namespace": "'team-' || (p % 40)", "deployment": "'svc-' || (p % 500)",
-        "pod": "'pod-' || p", "provider": "'vllm'", "model": "'model-' || (p % 25)", "start": "at", "end": "at + INTERVAL 5 MINUTE",
+        "pod": "'pod-' || p", "provider": "'vllm'", "model": "'model-' || (p % 25)", "start": "moment", "end": "moment + INTERVAL 5 MINUTE",
         "input_tokens": "made * 6", "cached_input_tokens": "made * 2", "output_tokens": "made", "requests": "made // 300", "good_requests": "made // 310",
         "good_output_tokens": "made // 310 * 300", "running": "(made % 640) / 10.0", "kv_cache_usage": "0.5", "ttft_seconds_sum": "made / 1000.0", "ttft_seconds_count": "made // 300"}}, slots)
     if day == 0:
-        jobs = f"(SELECT s, TIMESTAMPTZ '{{name}} 00:00:00+00' AS at FROM range(500) AS a(s))"
+        jobs = f"(SELECT s, TIMESTAMPTZ '{{name}} 00:00:00+00' AS moment FROM range(500) AS a(s))"
         put("job", TELEMETRY_TABLES["job"], "k8s", name, {{"job_id": "'east/svc-' || s", "cluster": "'east'", "kind": "'Deployment'", "name": "'svc-' || s",
-            "namespace": "'team-' || (s % 40)", "team": "'team-' || (s % 40)", "submitted": "at", "started": "at"}}, jobs)
+            "namespace": "'team-' || (s % 40)", "team": "'team-' || (s % 40)", "submitted": "moment", "started": "moment"}}, jobs)
 """
 
 _BARE = """CREATE TEMP TABLE answer AS
@@ -134,14 +134,12 @@ def run(*, small: bool) -> bool:
     asked = measure([str(GPULEDGER), "--ledger", ledger, "unit-economics"], repeats=3)
     line("a question, as a command", asked, None, "none stated")
     kept = made.seconds <= SECONDS and max(made.peak_mb, asked.peak_mb) <= MEMORY_MB
-    for name, place in (
-        ("5,000 cards", ledger),
-        *(() if small else (("example company, 10,000,000 charges", company()),)),
-    ):
-        found = warm(place)
-        line(f"the slowest of three warm, {name}", found, None, f"{WARM:g} s")
-        kept = kept and found.seconds <= WARM
-    return kept
+    line("the slowest of three warm, 5,000 cards", warm(ledger), None, "none stated")
+    if small:
+        return kept
+    found = warm(company())
+    line(f"the slowest of three warm, company of {COMPANY_ROWS:,} charges", found, None, f"{WARM:g} s")
+    return kept and found.seconds <= WARM
 
 
 if __name__ == "__main__":
