@@ -44,6 +44,7 @@ CASES: dict[str, tuple[str, str, str, int]] = {
 # Verbs that need more than a bill, each with the tests that check what it prints.
 BESIDE = {
     "budgets": "surfaces/test_budgets.py",
+    "policy render": "surfaces/test_policy_render.py",
     "policy schema": "surfaces/test_budgets.py",
     "policy snapshot": "surfaces/test_budgets.py",
     "admission serve": "surfaces/test_admission_server.py",
@@ -62,6 +63,8 @@ BESIDE = {
     "savings": "surfaces/test_savings.py",
     "unit-economics": "pipeline/test_unit_economics.py",
     "serve": "surfaces/test_api_security.py",
+    "slurm cache": "pipeline/test_slurm_policy.py",
+    "slurm report": "pipeline/test_slurm_policy.py",
     "zombies": "surfaces/test_zombies.py",
 }
 QUICK = sorted(set(CASES) - {"demo"})  # the demo ingests six bills

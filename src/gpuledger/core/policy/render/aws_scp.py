@@ -11,6 +11,7 @@ from typing import Any, Final
 from gpuledger.core.policy.model import Policy, When
 from gpuledger.core.policy.render import Note, Rendered, Setting
 from gpuledger.core.policy.render.clouds import Asked, asked, families, machine_types, mode_of, too_large
+from gpuledger.errors import UsageError
 
 _LONGEST: Final = 5120  # characters of a policy that every organisation may attach
 _INSTANCES: Final = "arn:aws:ec2:*:*:instance/*"
@@ -40,6 +41,11 @@ def render(policy: Policy, setting: Setting) -> Rendered:
     for name, found in too_large(policy, "aws"):
         large = families(tuple(one for one in found if not one.startswith("ml.")), every)
         statements.append(_deny(f"Limit{_word(name)}", {"StringLike": {"ec2:InstanceType": large}}))
+    if not statements:
+        raise UsageError(
+            "no rule of this policy can be kept by a service control policy",
+            hint="It sees machines and tags only.",
+        )
     document = {"Version": "2012-10-17", "Statement": statements}
     if len(json.dumps(document, separators=(",", ":"))) > _LONGEST:
         notes.append(

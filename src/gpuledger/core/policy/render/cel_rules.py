@@ -298,6 +298,8 @@ def _expired(policy: Policy, setting: Setting) -> Iterator[Note]:
 
 def _notes(policy: Policy) -> Iterator[Note]:
     """Yield what an API server can't know, rule by rule."""
+    if {policy.mode, *(scope.mode for scope in policy.scope)} == {"off"}:
+        yield Note("every rule", "not enforced", "the policy is off everywhere")
     kinds = ", ".join(sorted(RESOURCES))
     yield Note(
         "kinds", "partly", f"known are {kinds}; whatever runs pods by another kind is decided as its pods"
