@@ -28,7 +28,9 @@ def show(rows: Sequence[Mapping[str, Any]], totals: Mapping[str, Any], title: st
             isinstance(row[name], (Decimal, int)) and not isinstance(row[name], bool) for row in rows
         )
         footer = cell(totals[name]) if totals.get(name) is not None else Text("")
-        table.add_column(name, justify="right" if numeric else "left", footer=footer, overflow="fold")
+        # Words apart: a narrow terminal breaks a heading between them, not within.
+        heading = name.replace("_", " ")
+        table.add_column(heading, justify="right" if numeric else "left", footer=footer, overflow="fold")
     for row in rows:
         table.add_row(*(cell(value) for value in row.values()))
     console.print(table)

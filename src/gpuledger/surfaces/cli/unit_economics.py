@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from gpuledger.core.unit_economics import Basis
 
 _SHOWN = (
-    "deployment", "model", "gpu_model", "tokens", "cost", "gpu_hours", "tokens_per_second", "tps_per_dollar",
-    "peak_tps_per_dollar", "cost_per_mtok", "slo_met_share", "flags",
+    "deployment", "model", "gpu_model", "cost", "tokens_per_second", "tps_per_dollar", "peak_tps_per_dollar",
+    "cost_per_mtok", "slo_met_share", "flags",
 )  # fmt: skip
 _SHOWN_RUNS = (
     "run_id", "model", "gpu_model", "tokens", "cost", "gpu_hours", "goodput", "cost_per_mtok", "cost_per_useful_hour", "discarded_share",
