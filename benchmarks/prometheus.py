@@ -3,9 +3,10 @@
 The samples are synthetic, one a minute, as kube-state-metrics, cAdvisor and dcgm-exporter put them there: nodes of
 eight cards, held by pods of eight, four or one that live two to fourteen hours. promtool makes them into blocks, and
 `gpuledger ingest` collects the day. Then the questions that Prometheus' query log says we asked are asked again, one
-after the other: by a client that throws the answers away, whose time is Prometheus' own and what the target is about,
-and by one that also decodes them as JSON, as who reads them must. Also said is in how much of our time a question was
-on its way, from sending it to its answer's last byte. GPULEDGER_BENCH_NODES makes the cluster smaller.
+after the other: by a bare client that throws the answers away, and by one that decodes them as JSON, as who reads them
+must. The targets: in 70 % of our time a question is on its way, from sending it to its answer's last byte, and all of
+it takes no longer than asking and decoding alone. The bare client's share is printed beside. A busy machine makes us
+wait more than it makes Prometheus: run it alone. GPULEDGER_BENCH_NODES makes the cluster smaller.
 """
 
 import json
@@ -34,6 +35,7 @@ DAY = datetime(2025, 10, 6, tzinfo=UTC)
 MINUTES: Final = 1440
 BLOCK: Final = 120  # minutes
 RATIO = 0.7
+READ = 1.0
 MEMORY_MB = 1000
 _FIRST: Final = int(DAY.timestamp())
 _PATTERNS: Final = 50
@@ -430,14 +432,15 @@ def run() -> int:
         read, _ = replay(address, questions, decode=True)
     own = sum(one["stats"]["timings"]["execTotalTime"] for one in questions)
     waiting = on_its_way(json.loads((FOLDER / "spans.json").read_text()))
+    share = waiting / ours.seconds
     print(
         f"{NODES:,} nodes, {len(questions)} questions, {size / 1e6:,.0f} MB of answers; load {os.getloadavg()[0]:.1f}\n"
-        f"a question on its way in {waiting:.1f} of our {ours.seconds:.1f} s: {waiting / ours.seconds:.0%}; "
-        f"evaluation alone {own:.1f} s; asked and decoded one by one {read:.1f} s: {read / ours.seconds:.2f} of ours",
+        f"a question on its way in {waiting:.1f} of our {ours.seconds:.1f} s: {share:.0%} (target {RATIO:.0%}); "
+        f"bare client {bare:.1f} s: {bare / ours.seconds:.0%} of our time; evaluation alone {own:.1f} s",
         flush=True,
     )
-    line("a day of a cluster from Prometheus", ours, Run(bare, 0), f"ratio >= {RATIO}, {MEMORY_MB} MB")
-    return 0 if bare >= RATIO * ours.seconds and ours.peak_mb < MEMORY_MB else 1
+    line("a day of a cluster, to asking and decoding", ours, Run(read, 0), f"ratio >= {READ}, {MEMORY_MB} MB")
+    return 0 if share >= RATIO and read >= READ * ours.seconds and ours.peak_mb < MEMORY_MB else 1
 
 
 if __name__ == "__main__":
