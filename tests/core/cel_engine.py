@@ -5,6 +5,7 @@ celpy has neither Kubernetes' string functions nor its list functions; they are 
 is installed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -29,6 +30,7 @@ FUNCTIONS: dict[str, Any] = {
     "dyn": lambda value: value,
 }
 _ENVIRONMENT = celpy.Environment()
+_VARIABLE = re.compile(r"\bvariables\.(\w+)")
 
 
 @cache
@@ -37,23 +39,20 @@ def compiled(expression: str) -> Any:  # noqa: ANN401 - celpy's program
 
 
 class Request:
-    """One admission, with variables worked out when they are first needed."""
+    """One admission, with variables worked out when they are first needed, as an API server does."""
 
     def __init__(self, variables: Sequence[Mapping[str, str]], **known: Any) -> None:  # noqa: ANN401 - JSON
-        self._context = {name: json_to_cel(value) for name, value in known.items()}
-        values: dict[str, Any] = {}
-        for one in variables:
-            self._context["variables"] = celtypes.MapType(
-                {celtypes.StringType(key): value for key, value in values.items()}
-            )
-            values[one["name"]] = self.evaluate(one["expression"])
-        self._context["variables"] = celtypes.MapType(
-            {celtypes.StringType(key): value for key, value in values.items()}
-        )
-        self.values = values
+        self._known = {name: json_to_cel(value) for name, value in known.items()}
+        self._expressions = {one["name"]: one["expression"] for one in variables}
+        self._values: dict[str, Any] = {}
 
     def evaluate(self, expression: str) -> Any:  # noqa: ANN401 - any value of CEL
+        names = dict.fromkeys(_VARIABLE.findall(expression))
+        for name in names:
+            if name not in self._values:
+                self._values[name] = self.evaluate(self._expressions[name])
+        values = celtypes.MapType({celtypes.StringType(name): self._values[name] for name in names})
         try:
-            return compiled(expression).evaluate(self._context)
+            return compiled(expression).evaluate({**self._known, "variables": values})
         except CELEvalError as error:
             raise AssertionError(f"{expression}: {error}") from error

@@ -243,7 +243,7 @@ def cel(obj: Json, before: Json | None, space: Json) -> tuple[str, set[str]]:
             "userInfo": {"username": "ada"},
         },
     )
-    mode = str(engine.values["mode"])
+    mode = str(engine.evaluate("variables.mode"))
     if mode == "off":
         return mode, set()
     return mode, {check.rule for check in rules.checks if engine.evaluate(check.broken)}
