@@ -110,7 +110,7 @@ def test_inferencex_slo_points(basis: str) -> None:
     for row, point in zip(rows, expected, strict=True):
         speeds = {"output": Decimal(point["output_tok_per_s"]), "input": Decimal(point["input_tok_per_s"])}
         with localcontext(prec=50):
-            speed = sum(speeds.values()) if basis == "total" else speeds[basis]
+            speed = sum(speeds.values(), Decimal(0)) if basis == "total" else speeds[basis]
             cost = Decimal("1.74") / (speed / 8 * 3600 / 10**6)
             fast = 1 / Decimal(point["median_tpot_s"])
         assert abs(Decimal(row["cost_per_mtok"]) - cost) < EXACT

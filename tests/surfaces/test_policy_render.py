@@ -100,6 +100,25 @@ def test_a_policy_per_mode_is_bound_with_what_the_mode_means(folder: Path) -> No
     assert messages == golden.read_text()
 
 
+RESERVED = frozenset(
+    ["as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while", "true", "false", "null", "in"]
+)
+
+
+@pytest.mark.parametrize(("target", "place"), [("vap", "validations"), ("map", "mutations")])
+def test_names_and_messages_are_as_an_api_server_allows_them(folder: Path, target: str, place: str) -> None:
+    _, files = rendered(folder, target, "docs.toml")
+    for document in next(iter(files.values())):
+        names = [one["name"] for one in document["spec"].get("variables", ())]
+        assert len(names) == len(set(names))
+        assert all(re.fullmatch("[a-z_][a-z0-9_]*", name) and name not in RESERVED for name in names)
+        for one in document["spec"].get(place, ()):
+            assert "\n" not in one.get("message", "")
+        for number, one in enumerate(document["spec"].get("variables", ())):  # only earlier ones can be used
+            assert set(re.findall(r"\bvariables\.(\w+)", one["expression"])) <= set(names[:number])
+            assert len(one["expression"]) < 100_000  # cel-go parses no longer one
+
+
 @pytest.mark.parametrize("target", ["vap", "kyverno", "gatekeeper"])
 def test_what_cel_can_not_say_stands_in_the_output_and_in_the_file(folder: Path, target: str) -> None:
     told, _ = rendered(folder, target)

@@ -61,12 +61,9 @@ class Rates:
                 return found, f"effective rate of {name}, {span}"
         if machine is not None and machine.instance_type:
             kind = machine.instance_type.lower()
-            keys = [("type", kind, machine.region or "", str(machine.spot).lower())]
-            if machine.spot is None:
-                keys = [("type", kind, machine.region or "")]
-            for key in keys:
-                if (found := self._of(key)) is not None:
-                    return found, f"effective rate of {kind} in {machine.region}, {span}"
+            spot = () if machine.spot is None else (str(machine.spot).lower(),)
+            if (found := self._of(("type", kind, machine.region or "", *spot))) is not None:
+                return found, f"effective rate of {kind} in {machine.region}, {span}"
             return None
         if model is not None and (found := self._of(("model", model))) is not None:
             return found, f"effective rate of {model}, {span}"

@@ -53,9 +53,7 @@ def namespace_places() -> list[Variable]:
     return [
         Variable(
             f"ns_{kind}",
-            'variables.namespace == "" ? [] : ['
-            + get("namespaceObject", "metadata", kind, default="{}")
-            + "]",
+            'variables.space == "" ? [] : [' + get("namespaceObject", "metadata", kind, default="{}") + "]",
         )
         for kind in ("labels", "annotations")
     ]

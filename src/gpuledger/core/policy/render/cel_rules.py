@@ -109,7 +109,7 @@ def _variables(policy: Policy, rules: tuple[Require, ...], setting: Setting) -> 
     called = get(
         "object", "metadata", "name", default=get("object", "metadata", "generateName", default='""')
     )
-    yield Variable("namespace", namespace)
+    yield Variable("space", namespace)
     yield Variable("name", called)
     yield Variable("submitter", SUBMITTER)
     stamp = "object.metadata.creationTimestamp"  # null where the API server hasn't set it yet
@@ -145,9 +145,9 @@ def _matches(when: When, setting: Setting, *, unknown: bool) -> str:
             ("true" if unknown else "false") if cluster is None else like(quoted(cluster), when.clusters)
         )
     if when.namespaces:
-        test = like("variables.namespace", when.namespaces)
-        empty = 'variables.namespace == ""'
-        conditions.append(f"({empty} || {test})" if unknown else f'variables.namespace != "" && {test}')
+        test = like("variables.space", when.namespaces)
+        empty = 'variables.space == ""'
+        conditions.append(f"({empty} || {test})" if unknown else f'variables.space != "" && {test}')
     if when.kinds:
         conditions.append(like("object.kind", when.kinds))
     if when.names:

@@ -46,7 +46,7 @@ def render(policy: Policy, setting: Setting) -> Rendered:
             {
                 **one,
                 "expression": one["expression"].replace(
-                    'variables.namespace == "" ?', "namespaceObject == null ?"
+                    'variables.space == "" ?', "namespaceObject == null ?"
                 ),
             }
             if one["name"].startswith("ns_")

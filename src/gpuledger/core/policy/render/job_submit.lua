@@ -520,7 +520,7 @@ local function required(job, values, before, tell)
         tell(name, name .. " is missing", "Add " .. place .. rule.example .. ".")
       else
         if rule.allowed and not rule.allowed[value] then
-          local close = rule.suggest and closest(value, rule.allowed)
+          local close = rule.suggest and #value <= 64 and closest(value, rule.allowed)
           local hint = close and "Did you mean " .. close .. "?" or "Use one of: " .. rule.listed .. "."
           tell(name, name .. " " .. repr(value) .. " is not in " .. rule.where, hint .. " It is read from " .. place .. ".")
         elseif rule.patterns and not fits(rule.patterns, value) then

@@ -25,7 +25,9 @@ from gpuledger.core.workload.attribution import DIMENSIONS
 from gpuledger.prices import cards
 from gpuledger.prices.accelerators import spelled_models
 
-_SUGGESTS_UP_TO: Final = 2000  # values of a register that a near miss is looked for in
+_SUGGESTS_UP_TO: Final = (
+    4000  # letters of a register that a near miss is looked for in: slurmctld waits meanwhile
+)
 _YEARS: Final = 3  # that the changes of a time zone are written out for
 _MICRO: Final = 10**6
 _PER_HOUR: Final = 10_000  # hours of earlier runs have four digits
@@ -242,7 +244,7 @@ def _require(made: _Rendering, rule: Require) -> dict[str, Any] | None:
         "where": f"the register {rule.register}"
         if rule.register and not rule.values
         else "the values allowed",
-        "suggest": (len(values) <= _SUGGESTS_UP_TO) if values else None,
+        "suggest": (sum(map(len, values)) <= _SUGGESTS_UP_TO) if values else None,
         "patterns": patterns,
         "pattern": rule.pattern,
         "example": shown,

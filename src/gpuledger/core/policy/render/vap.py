@@ -50,7 +50,9 @@ def body(rules: Program, mode: Mode, setting: Setting) -> dict[str, Any]:
             continue
         one = {
             "expression": f"!({both(here, check.broken)})",
-            "message": f"gpuledger: {check.message}",
+            "message": " ".join(
+                f"gpuledger: {check.message}".split()
+            ),  # the API server allows no line breaks
             "reason": "Forbidden",
         }
         if check.told is not None:
