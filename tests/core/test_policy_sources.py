@@ -36,7 +36,12 @@ def k8s_job(**spec: Any) -> dict[str, Any]:  # noqa: ANN401 - keys of a Job's sp
 def test_a_job_says_its_cards_its_deadline_and_its_labels_also_those_of_its_pods() -> None:
     found = submission_of(k8s_job(activeDeadlineSeconds=5400), submitter="ada")
     assert found is not None
-    assert (found.gpus, found.gpu_model, found.hours, found.serves) == (Fraction(8), "H100", Decimal("1.5"), False)
+    assert (found.gpus, found.gpu_model, found.hours, found.serves) == (
+        Fraction(8),
+        "H100",
+        Decimal("1.5"),
+        False,
+    )
     assert {name: one.value for name, one in found.said.items()} == {"cost_center": "CC-1", "team": "nlp"}
     assert found.offered["submitter"]["owner"] == "ada"
 
@@ -97,7 +102,10 @@ def test_cards_of_several_models_are_told_apart() -> None:
     }
     found = submission_of(obj)
     assert found is not None
-    assert sorted((card.model, card.gpus) for card in found.cards) == [("A100", Fraction(2)), ("L4", Fraction(6))]
+    assert sorted((card.model, card.gpus) for card in found.cards) == [
+        ("A100", Fraction(2)),
+        ("L4", Fraction(6)),
+    ]
     assert found.serves
 
 
@@ -115,7 +123,12 @@ srun train.py
 def test_a_batch_script() -> None:
     found = submission_of_script(SCRIPT, "file")
     assert found is not None
-    assert (found.name, found.partition, found.gpus, found.gpu_model) == ("pretrain", "gpu", Fraction(32), "H100")
+    assert (found.name, found.partition, found.gpus, found.gpu_model) == (
+        "pretrain",
+        "gpu",
+        Fraction(32),
+        "H100",
+    )
     assert found.hours == Decimal("36.5")
     told = {name: one.value for name, one in found.said.items()}
     assert told == {"team": "nlp", "owner": "amy@example.com", "cost_center": "CC-4100"}
