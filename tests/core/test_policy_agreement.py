@@ -261,3 +261,35 @@ def test_the_webhook_and_the_rendered_cel_decide_alike(capsys: pytest.CaptureFix
         print(f"\n{len(cases)} cases, {refused} break a rule, {len(unlike)} decided differently by CEL")  # noqa: T201 - the size belongs to the proof
     # '4k' cards: an amount that CEL doesn't read counts as unknown, which is stricter and noted.
     assert all(two[1] >= one[1] and "4k" in json.dumps(obj) for obj, _, one, two in unlike), unlike[:3]
+
+
+def parts() -> Iterator[Json]:
+    """Yield templates whose cards CEL can't count exactly."""
+    yield pod(4, "nvidia.com/mig-1g.5gb")
+    yield pod(40, "nvidia.com/mig-1g.12gb")
+    yield pod(3, "nvidia.com/gpu.shared")
+    yield pod(8, "aws.amazon.com/neuroncore")
+    yield pod(2, "amd.com/cpx_nps4")
+    yield pod(16000, "nvidia.com/gpumem")
+    for notes in (
+        {"gpu-fraction": "0.5"},
+        {"gpu-memory": "4096"},
+        {"gpu-fraction": "0.5", "gpu-fraction-num-devices": "4"},
+    ):
+        yield {**pod(None), "metadata": {"annotations": notes}}
+    first = {"name": "i", "resources": {"limits": {"nvidia.com/gpu": 4}}}
+    yield {"spec": {**pod(2)["spec"], "initContainers": [first]}}
+    yield {"spec": {**pod(2)["spec"], "initContainers": [{**first, "restartPolicy": "Always"}]}}
+    yield {"spec": {**pod(None)["spec"], "resourceClaims": [{"name": "c", "resourceClaimTemplateName": "t"}]}}
+
+
+@pytest.mark.parametrize("space", ["ml", "research"])
+def test_what_cel_can_not_count_is_judged_more_strictly_never_less(space: str) -> None:
+    strictness = ("off", "audit", "warn", "enforce")
+    for template, replicas in itertools.product(parts(), (1, 5)):
+        obj = case("Job", LABELS[1], space, (1, 1), 0)
+        obj["spec"] = {"parallelism": replicas, "template": template}
+        marks = {"metadata": {"name": space, "labels": {}}}
+        expected, found = webhook(RULES, obj, None, marks), cel(obj, None, marks)
+        assert found[1] >= expected[1], template
+        assert strictness.index(found[0]) >= strictness.index(expected[0]), template

@@ -308,7 +308,8 @@ def _notes(policy: Policy) -> Iterator[Note]:
         "cards",
         "partly",
         "the unknown part of a card counts as enough for every rule, a MIG slice or a fraction as a whole card, init "
-        "containers' cards beside the containers', amounts that aren't plain integers and all resource claims as unknown",
+        "containers' cards beside the containers', amounts that aren't plain integers and all resource claims as unknown; that a node selector asks for nodes which "
+        "share their cards isn't read: those count as whole cards",
     )
     for rule in policy.require:
         if rule.default is not None or rule.default_from:
