@@ -28,6 +28,11 @@ for number, case in ipairs(setup) do
   if case.alone then os.remove("gpuledger-journal") end
   if case.alone or number == 1 then dofile(arg[1]) end
   told, moment = {}, case.now
+  for name, text in pairs(case.write or {}) do
+    local file = io.open(name, "w")
+    file:write(text)
+    file:close()
+  end
   local code
   if case.before then
     code = slurm_job_modify(case.job, case.before, case.partitions, case.uid)

@@ -305,8 +305,19 @@ def test_without_a_policy_nothing_passes_and_a_broken_one_leaves_the_old(tmp_pat
     (one,) = run(tmp_path, {"job_submit.lua": files["job_submit.lua"]}, [{"now": now, "job": job()}])
     assert one["code"] == -1
     assert "the policy can't be read" in one["told"][-1]
-    (one,) = run(tmp_path, {**files, "gpuledger-policy.lua": "return {"}, [{"now": now, "job": job()}])
-    assert one["code"] == -1
+    lacking = job(account=None)
+    off = render(replace(ENFORCED, mode="off"), Setting(now=TUESDAY)).files["gpuledger-policy.lua"]
+    cases = [
+        {"now": now, "job": lacking},
+        {"now": now + 6, "job": lacking, "write": {"gpuledger-policy.lua": "return {"}},
+        {"now": now + 12, "job": lacking, "write": {"gpuledger-policy.lua": off}},
+        {"now": now + 13, "job": lacking, "write": {"gpuledger-policy.lua": files["gpuledger-policy.lua"]}},
+        {"now": now + 18, "job": lacking},
+    ]
+    answers = run(tmp_path, files, cases)
+    assert [one["code"] for one in answers] == [-1, -1, 0, 0, -1]  # looked at every five seconds
+    assert answers[1]["told"][0].startswith("ERROR gpuledger: the policy can't be read, the old one stays: ")
+    assert answers[1]["told"][1:] == answers[0]["told"]
 
 
 def test_a_mistake_in_a_job_is_refused_not_passed(tmp_path: Path) -> None:

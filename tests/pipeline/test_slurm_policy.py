@@ -145,6 +145,9 @@ def test_with_one_it_runs_and_its_cost_comes_back(lab: Lab) -> None:
     array = lab.sbatch(text.replace("sleep 2", "sleep 1"), "--array=0-1", "--gres=gpu:h100:1")[2]
     again = lab.sbatch(text.replace("sleep 2", '[ -n "$SLURM_RESTART_COUNT" ] && exec sleep 1; sleep 60'))[2]
     lab.cluster.wait_for(again, "RUNNING")
+    one_card = ("--account=research", "--gres=gpu:h100:1", "--time=60")
+    het = lab.sbatch(text.replace("sleep 2", "sleep 1"), *one_card, ":", *one_card)[2]
+    waiting = [lab.sbatch(text, "--hold")[2] for _ in range(2)]
     time.sleep(1)
     lab.cluster.command("scontrol", "requeue", again)
     time.sleep(2)  # the first attempt's credential is revoked, and the second mustn't look like it
@@ -153,20 +156,31 @@ def test_with_one_it_runs_and_its_cost_comes_back(lab: Lab) -> None:
     )
     lab.cluster.command("scontrol", "update", f"JobId={again}", "StartTime=now")
     lab.cluster.until(lambda: len(lab.cluster.states(again)) == 2, 30, "the second attempt")
-    for one in (job, array, again):
+    for one in (job, array, again, het):
         lab.cluster.wait_for(one, "COMPLETED", "REQUEUED")
     assert lab.admin_comment(job) == "gpuledger:decision=allow;project=apollo;draws_on=lab;reserved_usd=8.40"
-    # Three submissions drew: 8.40, 2 × 1 × 2.10 and 8.40; what isn't priced yet keeps its reservation.
-    assert [Decimal(row["left"]) for row in lab.cache()] == [Decimal("79.00")]
+    # What isn't priced yet keeps its reservation: 8.40, 2 × 2.10, 8.40, twice 2.10, and twice 8.40 for those that wait.
+    assert [Decimal(row["left"]) for row in lab.cache()] == [Decimal("58.00")]
+    lab.cluster.command("scancel", *waiting)
+    for one in waiting:
+        lab.cluster.wait_for(one, "CANCELLED")
+    assert [Decimal(row["left"]) for row in lab.cache()] == [Decimal("74.80")]
 
     build(lab, since)
     would = lab.report("--dry-run")
     assert {row["state"] for row in would} == {"would be written"}
     assert lab.admin_comment(job).endswith("reserved_usd=8.40")
     rows = {row["job"]: row for row in lab.report()}
-    assert set(rows) == {job, f"{array}_0", f"{array}_1", again}
+    assert set(rows) == {job, f"{array}_0", f"{array}_1", again, f"{het}+0", f"{het}+1"}
     assert {row["state"] for row in rows.values()} == {"written"}
-    for one, cards in ((job, 4), (f"{array}_0", 1), (f"{array}_1", 1), (again, 4)):
+    for one, cards in (
+        (job, 4),
+        (f"{array}_0", 1),
+        (f"{array}_1", 1),
+        (again, 4),
+        (f"{het}+0", 1),
+        (f"{het}+1", 1),
+    ):
         seconds = sum(
             map(
                 int,

@@ -81,7 +81,7 @@ def _drawn(commands: Commands, policy: Policy, now: datetime) -> list[_Drawn]:
         one = _drawn_by(found, line[:24].strip(), line[24:48].strip(), line[48:].strip())
         if one is not None:
             one.open = True
-    fields = "JobID,Submit,State,ElapsedRaw,AdminComment"
+    fields = "JobID,JobIDRaw,Submit,State,ElapsedRaw,AdminComment"
     begin = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     ended = _said(
         commands, "sacct", "-D", "-n", "-P", "-X", "-a", f"--delimiter={_SEPARATOR}", "-S", begin, "-E", "now", "-o", fields
@@ -89,10 +89,11 @@ def _drawn(commands: Commands, policy: Policy, now: datetime) -> list[_Drawn]:
     attempts: dict[str, list[list[str]]] = {}
     for line in ended.splitlines():
         cells = line.split(_SEPARATOR)
-        if len(cells) == 5:  # noqa: PLR2004 - the fields above
+        if len(cells) == 6:  # noqa: PLR2004 - the fields above
             attempts.setdefault(cells[0], []).append(cells)
     for display, records in attempts.items():
-        _ended(found, display.split("_")[0], records)
+        # As squeue's ArrayJobID has it: an array's own id for its tasks, each other job's own.
+        _ended(found, display.split("_")[0] if "_" in display else records[0][1], records)
     return list(found.values())
 
 
@@ -110,7 +111,7 @@ def _ended(found: dict[str, _Drawn], job: str, records: list[list[str]]) -> None
     cost = None
     held = False
     one = None
-    for _, submitted, state, elapsed, comment in records:
+    for _, _, submitted, state, elapsed, comment in records:
         one = _drawn_by(found, job, submitted, comment) or one
         told = _COST.search(comment)
         cost = Decimal(told[1]) if told else cost
