@@ -17,6 +17,7 @@ from tests.surfaces.shell import gpuledger
 from tests.telemetry.slurm_cluster import NODES, SlurmCluster, slurm
 
 from gpuledger.core.policy import Surroundings, decide
+from gpuledger.core.policy.model import Require
 from gpuledger.core.policy.render import Setting
 from gpuledger.core.policy.render.slurm import render
 from gpuledger.core.policy.sbatch import submission_of_script
@@ -223,7 +224,9 @@ def build(lab: Lab, since: datetime) -> None:
 
 def test_real_submissions_are_decided_as_the_policy_does(lab: Lab) -> None:
     """Also what sbatch makes of options: the comparison without Slurm relies on it."""
-    policy = replace(policies()[3], budget=(), exemption=(), limit=policies()[3].limit[:2])
+    whole = policies()[3]
+    require = (*whole.require, Require(dimension="owner"))  # the submitter, whom Slurm names
+    policy = replace(whole, require=require, budget=(), exemption=(), limit=whole.limit[:2])
     registers = {"centers": frozenset({"CC-4100", "CC-4200", "CC-4300", "research"})}
     now = datetime.now(UTC)
     for name, body in render(policy, Setting(now=now, registers=registers)).files.items():
