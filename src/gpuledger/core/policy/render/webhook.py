@@ -115,6 +115,42 @@ def _config(setting: Setting) -> Document:
 
 
 def _deployment(setting: Setting, *, budgets: bool) -> Document:
+    pod = {
+        "serviceAccountName": _NAME,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": _LABELS},
+            }
+        ],
+        "containers": [_container(setting, budgets=budgets)],
+        "volumes": [
+            {"name": "policy", "configMap": {"name": f"{_NAME}-policy"}},
+            {"name": "tls", "secret": {"secretName": f"{_NAME}-tls"}},
+            {"name": "state", "emptyDir": {}},
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta(_NAME, setting.namespace),
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": _LABELS},
+            "template": {"metadata": {"labels": _LABELS}, "spec": pod},
+        },
+    }
+
+
+def _container(setting: Setting, *, budgets: bool) -> Document:
     arguments = ["admission", "serve", "--policy", f"/etc/gpuledger/policy/{setting.source_name}", "--kube"]
     arguments += [
         "--port",
@@ -135,7 +171,7 @@ def _deployment(setting: Setting, *, budgets: bool) -> Document:
     ready, alive = (
         {"httpGet": {"path": path, "port": "https", "scheme": "HTTPS"}} for path in ("/readyz", "/healthz")
     )
-    container = {
+    return {
         "name": "admission",
         "image": setting.image,
         "command": ["gpuledger"],
@@ -155,39 +191,6 @@ def _deployment(setting: Setting, *, budgets: bool) -> Document:
             {"name": "tls", "mountPath": "/etc/gpuledger/tls", "readOnly": True},
             {"name": "state", "mountPath": "/var/lib/gpuledger"},
         ],
-    }
-    pod = {
-        "serviceAccountName": _NAME,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": _LABELS},
-            }
-        ],
-        "containers": [container],
-        "volumes": [
-            {"name": "policy", "configMap": {"name": f"{_NAME}-policy"}},
-            {"name": "tls", "secret": {"secretName": f"{_NAME}-tls"}},
-            {"name": "state", "emptyDir": {}},
-        ],
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _meta(_NAME, setting.namespace),
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": _LABELS},
-            "template": {"metadata": {"labels": _LABELS}, "spec": pod},
-        },
     }
 
 
