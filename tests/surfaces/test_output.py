@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, str, str, int]] = {
 }  # fmt: skip
 # Verbs that need more than a bill, each with the tests that check what it prints.
 BESIDE = {
+    "policy coverage": "surfaces/test_policy_coverage.py",
     "budgets": "surfaces/test_budgets.py",
     "policy render": "surfaces/test_policy_render.py",
     "policy schema": "surfaces/test_budgets.py",

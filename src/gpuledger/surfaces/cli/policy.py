@@ -49,6 +49,32 @@ def snapshot(context: Context, file: str) -> None:
     )
 
 
+@command.command(name="coverage")
+@click.argument("logs", nargs=-1, required=True, metavar="LOG…", type=click.Path(path_type=Path))
+@click.option(
+    "--policy", "policy_file", metavar="FILE", help="Default: gpuledger-policy.toml (or .yaml) here."
+)
+@pass_context
+def coverage(context: Context, logs: tuple[Path, ...], policy_file: str | None) -> None:
+    """Show which share of admitted GPU dollars says whose it is, by week and namespace, from decision logs.
+
+    Dollars are expected costs at admission. `would_refuse` is what audit and warn let through and enforcing would have
+    refused. With a policy, exemptions that end within 30 days are told too.
+    """
+    from gpuledger.pipeline import policy_coverage, policy_files
+
+    path = policy_files.find(policy_file)
+    policy = policy_files.load(path).policy if path is not None else None
+    found = policy_coverage.coverage(logs, policy, datetime.now(UTC))
+    context.emit(
+        "policy coverage",
+        found.rows,
+        totals=found.totals,
+        diagnostics=found.diagnostics,
+        title="Admitted, USD expected",
+    )
+
+
 @command.command(name="schema")
 def schema() -> None:
     """Print the JSON Schema of policy files, for editors and other tools."""
