@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gpuledger.core.policy.manifests import label_of
 from gpuledger.core.workload.attribution import PREFIX, REQUESTED_BY
-from gpuledger.core.workload.fields import Json, annotations, kind, labels, mapping, metadata
+from gpuledger.core.workload.fields import Json, kind, labels, mapping
 
 Patch = list[dict[str, Any]]
 
@@ -37,53 +37,46 @@ def patch_of(
     `values` are dimensions to write on the object, `propagated` those that its templates must have. Templates that
     can't change any more are left alone.
     """
-    found = _Patch()
-    found.add("", obj, values)
-    if requested_by is not None and annotations(obj).get(REQUESTED_BY) != requested_by:
-        found.annotate("", obj, {_REQUESTED: requested_by})
+    own = _written(values)
+    if requested_by is not None:
+        own["annotations"][_REQUESTED] = requested_by
+    operations = _additions("", obj, own)
     if requested_by is not None and labels(obj).get(REQUESTED_BY) not in {None, requested_by}:
-        found.operations.append({"op": "remove", "path": f"/metadata/labels/{_escaped(REQUESTED_BY)}"})
-    if created or kind(obj) not in FIXED:
+        operations.append({"op": "remove", "path": f"/metadata/labels/{_escaped(REQUESTED_BY)}"})
+    if propagated and (created or kind(obj) not in FIXED):
+        passed_on = _written(propagated)
         for path, template in templates_below(obj):
-            found.add(path, template, propagated)
-    return found.operations
+            operations += _additions(path, template, passed_on)
+    return operations
 
 
-class _Patch:
-    """Operations, and which maps they already made."""
+def _written(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return dimensions as they are written: as labels, where a value can be one, else as annotations."""
+    found: dict[str, dict[str, str]] = {"labels": {}, "annotations": {}}
+    for name, value in values.items():
+        found["labels" if _LABEL.fullmatch(value) else "annotations"][label_of(name)] = value
+    return found
 
-    def __init__(self) -> None:
-        self.operations: Patch = []
-        self._made: set[str] = set()
 
-    def add(self, path: str, holder: Json, values: Mapping[str, str]) -> None:
-        """Write what an object or template lacks: as labels, where a value can be one, else as annotations."""
-        as_labels = {label_of(name): value for name, value in values.items() if _LABEL.fullmatch(value)}
-        others = {label_of(name): value for name, value in values.items() if label_of(name) not in as_labels}
-        self._write(path, holder, "labels", as_labels)
-        self._write(path, holder, "annotations", others)
-
-    def annotate(self, path: str, holder: Json, values: Mapping[str, str]) -> None:
-        self._write(path, holder, "annotations", values)
-
-    def _write(self, path: str, holder: Json, where: str, values: Mapping[str, str]) -> None:
-        present = mapping(metadata(holder).get(where))
-        wanted = {key: value for key, value in values.items() if present.get(key) != value}
-        if not wanted:
-            return
-        if not isinstance(holder.get("metadata"), Mapping):
-            self._make(f"{path}/metadata")
-        if not isinstance(metadata(holder).get(where), Mapping):
-            self._make(f"{path}/metadata/{where}")
-        for key, value in wanted.items():
-            self.operations.append(
-                {"op": "add", "path": f"{path}/metadata/{where}/{_escaped(key)}", "value": value}
-            )
-
-    def _make(self, path: str) -> None:
-        if path not in self._made:
-            self._made.add(path)
-            self.operations.append({"op": "add", "path": path, "value": {}})
+def _additions(path: str, holder: Json, wanted: Mapping[str, Mapping[str, str]]) -> Patch:
+    """Return the operations that give an object or template what it lacks, as few as there can be."""
+    own = holder.get("metadata")
+    if not isinstance(own, Mapping):
+        whole = {where: dict(values) for where, values in wanted.items() if values}
+        return [{"op": "add", "path": f"{path}/metadata", "value": whole}] if whole else []
+    operations: Patch = []
+    for where, values in wanted.items():
+        present = own.get(where)
+        if not isinstance(present, Mapping):
+            if values:
+                operations.append({"op": "add", "path": f"{path}/metadata/{where}", "value": dict(values)})
+            continue
+        operations += [
+            {"op": "add", "path": f"{path}/metadata/{where}/{_escaped(key)}", "value": value}
+            for key, value in values.items()
+            if present.get(key) != value
+        ]
+    return operations
 
 
 def templates_below(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Json]]:
