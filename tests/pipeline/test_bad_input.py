@@ -299,3 +299,14 @@ def test_focus_rules_that_fail_are_told_and_stop_nothing(ledger: Ledger, tmp_pat
         "focus", str(write(tmp_path / "more.csv", *[GOOD] * 4)), source="other", validate=False
     )
     assert not [told for told in report.diagnostics if told.code == "focus-rules"]
+
+
+def test_a_key_that_only_the_last_record_has_is_read(ledger: Ledger, tmp_path: Path) -> None:
+    row = dict(zip(HEADER.split(",")[:-1], GOOD.split(",")[:-1], strict=True))
+    late = row | {"RegionId": "us-late-1", "BilledCost": "7"}
+    lines = [json.dumps(row)] * 10_000 + [json.dumps(late)]
+    path = tmp_path / "bill.jsonl"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    assert ledger.ingest("focus", str(path), validate=False).rows[0].action == "replaced"
+    regions = {one["RegionId"]: one["cost"] for one in ledger.costs(["RegionId"], metric="billed").rows}
+    assert regions == {None: Decimal(12500), "us-late-1": Decimal(7)}

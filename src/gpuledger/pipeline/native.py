@@ -284,12 +284,9 @@ def _json(con: duckdb.Connection, shown: str, path: Path, connector: FileConnect
     if records:
         inside = "$" + "".join(f'."{part}"' for part in records.split("."))
         scan = f"(SELECT unnest(json_extract(json, {duckdb.literal(inside)})::JSON[]) AS json FROM {scan})"
-    keys = [
-        str(row[0])
-        for row in con.execute(
-            f"SELECT DISTINCT unnest(json_keys(json)) FROM (SELECT json FROM {scan} LIMIT 10000)"
-        ).fetchall()
-    ]
+    # Of every record: a key may appear for the first time in the last one.
+    asked = con.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM {scan}")
+    keys = [str(row[0]) for row in asked.fetchall()]
     paths = {normal(key): f'$."{key}"' for key in keys}
     found: dict[str, str] = {}
     for name, spellings in connector.COLUMNS.items():
