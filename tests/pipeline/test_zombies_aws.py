@@ -17,7 +17,7 @@ from gpuledger.pipeline.zombie_aws import share_of
 from gpuledger.pipeline.zombies import Inputs, Scan, Settings, scan
 
 pytestmark = pytest.mark.server
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)  # the fixtures set it
 AGENT = "nvidia_smi_utilization_gpu"
 
 
@@ -85,7 +85,9 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture(scope="module")
 def ids(environ: dict[str, str]) -> dict[str, str]:
-    """Return the account's instances by name."""
+    """Return the account's instances by name. Samples are dated from now on, however long ago this file was read."""
+    global NOW  # noqa: PLW0603 - samples are dated by it
+    NOW = datetime.now(UTC).replace(second=0, microsecond=0)
     found = {
         "idle": launch(environ, "g4dn.12xlarge", "idle", team="vision"),
         "half": launch(environ, "g4dn.12xlarge", "half"),
