@@ -31,7 +31,6 @@ SUMS: Final = ("storage_usd", "egress_usd")
 RATES: Final = ("storage_usd_per_hour", "egress_usd_per_hour")
 LIMIT: Final = 5_000_000_000_000_000  # 5 billion dollars: every sum stays exact in a browser's doubles
 SAMPLES: Final = 10_000
-MAX_SAMPLES: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)

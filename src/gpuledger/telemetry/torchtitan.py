@@ -33,7 +33,6 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _STEP: Final = re.compile(r"\bstep:\s*(\d+)\b.*?\bloss:\s*([-+0-9.eE]+|nan|inf)")
 _START: Final = re.compile(r"Training starts at step (\d+)")
 _BATCH: Final = re.compile(r"global batch size (\d+)\b.*?sequence length (\d+)")
-_SAVING: Final = re.compile(r"Saving (?:the|a \w+(?: \w+)?) checkpoint")
 _SAVED: Final = re.compile(r"Finished saving the checkpoint.*?in ([0-9.]+) seconds")
 _LOADED: Final = re.compile(r"Finished loading the checkpoint.*?in ([0-9.]+) seconds")
 

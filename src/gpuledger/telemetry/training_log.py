@@ -12,11 +12,8 @@ from typing import Final
 
 from gpuledger.core import file_columns
 from gpuledger.core.contracts import Connection
-from gpuledger.core.file_columns import literal
-from gpuledger.core.step_records import SPELLINGS, events
-from gpuledger.core.training_lines import run_of
 from gpuledger.diagnostics import Diagnostic
-from gpuledger.models.training_steps import intervals
+from gpuledger.models.training_steps import intervals_of_tables
 
 TYPE: Final = "training-log"
 TITLE: Final = "Training step records in tables"
@@ -29,10 +26,4 @@ def relation(
 ) -> tuple[str, list[Diagnostic]]:
     """Return SQL of the intervals. Raises SourceError when a file has no times or steps."""
     del scratch
-    return intervals(" UNION ALL ".join(told(con, [one], TITLE) for one in files)), []
-
-
-def told(con: Connection, files: Sequence[tuple[str, Path]], title: str) -> str:
-    """Return SQL of one file's events."""
-    table = file_columns.text_table(con, files, SPELLINGS, ("time", "step"), title)
-    return f"FROM ({events(table, literal(run_of(files[0][0])))})"
+    return intervals_of_tables(con, files, TITLE), []

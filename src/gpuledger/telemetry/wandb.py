@@ -13,8 +13,7 @@ from typing import Final
 from gpuledger.core import file_columns
 from gpuledger.core.contracts import Connection
 from gpuledger.diagnostics import Diagnostic
-from gpuledger.models.training_steps import intervals
-from gpuledger.telemetry.training_log import told
+from gpuledger.models.training_steps import intervals_of_tables
 
 TYPE: Final = "wandb"
 TITLE: Final = "Weights & Biases run histories"
@@ -27,4 +26,4 @@ def relation(
 ) -> tuple[str, list[Diagnostic]]:
     """Return SQL of the intervals. Raises SourceError when a file is no run's history."""
     del scratch
-    return intervals(" UNION ALL ".join(told(con, [one], TITLE) for one in files)), []
+    return intervals_of_tables(con, files, TITLE), []

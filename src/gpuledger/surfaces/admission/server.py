@@ -14,10 +14,11 @@ from typing import Final
 import click
 import uvicorn
 
-from gpuledger.errors import ConfigError, UsageError
+from gpuledger.errors import ConfigError
 from gpuledger.surfaces.admission import certificates, review
 from gpuledger.surfaces.admission.app import Webhook
 from gpuledger.surfaces.admission.state import State
+from gpuledger.surfaces.listening import address, listen
 
 log = logging.getLogger("gpuledger.admission")
 _CONNECTIONS: Final = 512  # more than an API server opens; the others are told to come back
@@ -48,14 +49,7 @@ def run(webhook: Webhook, state: State, tls: Tls, host: str, port: int) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     files = _load(context, tls, state)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise UsageError(
-            f"can't listen on {host}:{port} ({error.strerror or error})",
-            hint="Choose another with --port, or 0 for a free one.",
-        ) from error
+    listener = listen(host, port, backlog=1024)
     config = uvicorn.Config(
         webhook,
         log_level="warning",
@@ -70,9 +64,8 @@ def run(webhook: Webhook, state: State, tls: Tls, host: str, port: int) -> None:
     config.load()
     config.ssl = context  # ours, so that a renewed certificate is served from the next connection on
     server = uvicorn.Server(config)
-    shown = f"[{host}]" if ":" in host else host
     click.echo(
-        f"admission on https://{shown}:{listener.getsockname()[1]} (/mutate, /validate), mode "
+        f"admission on https://{address(host, listener)} (/mutate, /validate), mode "
         f"{state.memory.policy.mode}; caBundle: {files.bundle}",
         err=True,
     )

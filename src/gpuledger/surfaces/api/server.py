@@ -1,15 +1,14 @@
 """The HTTP server around the application: it says where it listens, and stops on a signal."""
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import uvicorn
 
-from gpuledger.errors import UsageError
 from gpuledger.pipeline.ledger import Ledger
 from gpuledger.surfaces.api.app import Settings, create_app
+from gpuledger.surfaces.listening import address, listen
 
 # A page of a stranger can point its own name at 127.0.0.1 (DNS rebinding); it can't use these.
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -28,15 +27,7 @@ def run(
     """Serve until a signal comes. Raises UsageError when the address can't be had."""
     hosts = _LOCAL_NAMES if loopback and token is None else None
     app = create_app(ledger, Settings(tuple(origins), token, hosts, otlp))
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise UsageError(
-            f"can't listen on {host}:{port} ({error.strerror or error})",
-            hint="Choose another with --port, or 0 for a free one.",
-        ) from error
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"serving http://{shown}:{listener.getsockname()[1]} (also below /model)", err=True)
+    listener = listen(host, port, backlog=128)
+    click.echo(f"serving http://{address(host, listener)} (also below /model)", err=True)
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     uvicorn.Server(config).run(sockets=[listener])
